@@ -1,4 +1,5 @@
 """What the golden scripts share: closed-form tensors, and JSON with one case a line."""
+
 import json
 import math
 import pathlib
@@ -40,9 +41,11 @@ class Values:
 
 
 def number(value, digits):
-    """The shortest JSON number that has `digits` significant digits of value."""
+    """A JSON number of `digits` significant digits; a float32 always has the nine that restore its bits."""
     if isinstance(value, (bool, int)):
         return json.dumps(value)
+    if isinstance(value, np.float32):
+        digits = 9
     value = float(value)
     if not math.isfinite(value):
         raise ValueError(f"JSON has no {value}")

@@ -4,6 +4,7 @@ Usage: python3 make_ops.py (needs torch). The schema is in README.md. Tensors st
 [N, H, W, C], convolution weights [Cout, kH, kW, Cin/groups]; the functions below permute inside autograd, so that the
 gradients come back in that layout too.
 """
+
 import math
 
 import torch
@@ -52,8 +53,15 @@ def add(op, case, function, inputs, options=None, constant=(), note=None, f32_to
             error = (wide - narrow.double()).abs().max() / wide.abs().max().clamp_min(1e-3)
             if not error < f32_tolerance:
                 raise SystemExit(f"{op}/{case}: float32 is off by {error:.2e}; choose inputs away from ties")
-    entry = {"op": op, "case": case, "options": options or {}, "inputs": {n: i.spec() for n, i in inputs.items()},
-             "cotangent": cotangent.spec(), "output_shape": shape, "output": flat(output)}
+    entry = {
+        "op": op,
+        "case": case,
+        "options": options or {},
+        "inputs": {n: i.spec() for n, i in inputs.items()},
+        "cotangent": cotangent.spec(),
+        "output_shape": shape,
+        "output": flat(output),
+    }
     if extra:
         entry["extra"] = {n: flat(t) for n, t in extra.items()}
     entry["grads"] = {n: flat(g) for n, g in grads.items()}
@@ -72,8 +80,15 @@ def nhwc(x):
 
 def arithmetic():
     functions = {"add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "maximum": torch.maximum}
-    shapes = {"same": ([2, 3, 4], [2, 3, 4]), "row": ([2, 3, 4], [4]), "column": ([2, 3, 4], [3, 1]),
-              "outer": ([2, 1, 4], [1, 3, 1]), "scalar": ([2, 3, 4], []), "rank": ([5], [2, 3, 5]), "long": ([67], [67])}
+    shapes = {
+        "same": ([2, 3, 4], [2, 3, 4]),
+        "row": ([2, 3, 4], [4]),
+        "column": ([2, 3, 4], [3, 1]),
+        "outer": ([2, 1, 4], [1, 3, 1]),
+        "scalar": ([2, 3, 4], []),
+        "rank": ([5], [2, 3, 5]),
+        "long": ([67], [67]),
+    }
     for op, function in functions.items():
         for case, (a, b) in shapes.items():
             divisor = {"c": 0.8, "d": 1.7} if op == "div" else {}
@@ -86,14 +101,26 @@ def reductions():
     for op, function in functions.items():
         for case, dims in axes.items():
             for keep in (False, True):
-                add(op, case + ("_keep" if keep else ""), lambda x, f=function, d=dims, k=keep: f(x, dim=d, keepdim=k),
-                    {"x": wave([3, 4, 5], 2)}, {"axes": dims, "keepdim": keep})
+                add(
+                    op,
+                    case + ("_keep" if keep else ""),
+                    lambda x, f=function, d=dims, k=keep: f(x, dim=d, keepdim=k),
+                    {"x": wave([3, 4, 5], 2)},
+                    {"axes": dims, "keepdim": keep},
+                )
 
 
 def products():
-    shapes = {"small": ([5, 7], [7, 3]), "dot": ([1, 9], [9, 1]), "outer": ([4, 1], [1, 6]), "odd": ([17, 19], [19, 18]),
-              "batched": ([2, 3, 4, 5], [2, 3, 5, 6]), "batched_3d": ([3, 4, 5], [3, 5, 2]),
-              "broadcast_matrix": ([3, 4, 5], [5, 6]), "broadcast_batch": ([2, 1, 4, 5], [3, 5, 2])}
+    shapes = {
+        "small": ([5, 7], [7, 3]),
+        "dot": ([1, 9], [9, 1]),
+        "outer": ([4, 1], [1, 6]),
+        "odd": ([17, 19], [19, 18]),
+        "batched": ([2, 3, 4, 5], [2, 3, 5, 6]),
+        "batched_3d": ([3, 4, 5], [3, 5, 2]),
+        "broadcast_matrix": ([3, 4, 5], [5, 6]),
+        "broadcast_batch": ([2, 1, 4, 5], [3, 5, 2]),
+    }
     for case, (a, b) in shapes.items():
         add("matmul", case, lambda a, b: a @ b, {"a": wave(a, 0), "b": wave(b, 1)})
     for case, lead in {"rows": [5], "tokens": [2, 3], "one": [1]}.items():
@@ -177,8 +204,13 @@ def pools():
     max_pool("ties_go_to_the_first", Values(map(float, zeros), [1, 4, 4, 1]), (2, 2), (2, 2))
 
     def avg_pool(case, x, kernel, stride, padding=(0, 0), ceil=False, count=True):
-        options = {"kernel": list(kernel), "stride": list(stride), "padding": list(padding), "ceil_mode": ceil,
-                   "count_include_pad": count}
+        options = {
+            "kernel": list(kernel),
+            "stride": list(stride),
+            "padding": list(padding),
+            "ceil_mode": ceil,
+            "count_include_pad": count,
+        }
         pool("avg_pool2d", case, x, lambda x: F.avg_pool2d(x, kernel, stride, padding, ceil, count), options)
 
     avg_pool("2x2", wave([2, 4, 6, 3], 0), (2, 2), (2, 2))
@@ -189,9 +221,18 @@ def pools():
         avg_pool("3x3_stride2_padding1_ceil" + name, wave([1, 6, 5, 2], 0), (3, 3), (2, 2), (1, 1), True, count)
     avg_pool("3x2_overlap", wave([1, 5, 4, 2], 0), (3, 2), (1, 1))
 
-    for case, x, size in (("one", [2, 3, 5, 4], [1, 1]), ("uneven", [1, 5, 7, 2], [2, 3]), ("up", [1, 2, 3, 2], [3, 5])):
-        pool("adaptive_avg_pool2d", case, wave(x, 0), lambda x, s=size: F.adaptive_avg_pool2d(x, s),
-             {"output_size": size})
+    for case, x, size in (
+        ("one", [2, 3, 5, 4], [1, 1]),
+        ("uneven", [1, 5, 7, 2], [2, 3]),
+        ("up", [1, 2, 3, 2], [3, 5]),
+    ):
+        pool(
+            "adaptive_avg_pool2d",
+            case,
+            wave(x, 0),
+            lambda x, s=size: F.adaptive_avg_pool2d(x, s),
+            {"output_size": size},
+        )
     add("global_avg_pool", "image", lambda x: x.mean(dim=(1, 2)), {"x": wave([2, 3, 5, 4], 0)})
 
 
@@ -226,8 +267,14 @@ def normalisations():
         inputs = {"x": wave(shape, 0, **scale)}
         if affine:
             inputs |= {"weight": wave(shape[-1:], 1, 0.5, 1.0), "bias": wave(shape[-1:], 2, 0.5)}
-        add("layer_norm", case, lambda x, weight=None, bias=None: F.layer_norm(x, shape[-1:], weight, bias, eps),
-            inputs, {"eps": eps}, f32_tolerance=tolerance)
+        add(
+            "layer_norm",
+            case,
+            lambda x, weight=None, bias=None: F.layer_norm(x, shape[-1:], weight, bias, eps),
+            inputs,
+            {"eps": eps},
+            f32_tolerance=tolerance,
+        )
 
     layer("tokens", [2, 3, 8])
     layer("rows_odd", [4, 17], 1e-12)
@@ -237,10 +284,18 @@ def normalisations():
 
 def activations():
     functions = {
-        "relu": (F.relu, {}), "relu6": (F.relu6, {}), "gelu": (F.gelu, {"approximate": "none"}),
-        "gelu_tanh": (lambda x: F.gelu(x, approximate="tanh"), {"approximate": "tanh"}), "silu": (F.silu, {}),
-        "sigmoid": (torch.sigmoid, {}), "tanh": (torch.tanh, {}), "hardswish": (F.hardswish, {}), "exp": (torch.exp, {}),
-        "log": (torch.log, {}), "sqrt": (torch.sqrt, {})}
+        "relu": (F.relu, {}),
+        "relu6": (F.relu6, {}),
+        "gelu": (F.gelu, {"approximate": "none"}),
+        "gelu_tanh": (lambda x: F.gelu(x, approximate="tanh"), {"approximate": "tanh"}),
+        "silu": (F.silu, {}),
+        "sigmoid": (torch.sigmoid, {}),
+        "tanh": (torch.tanh, {}),
+        "hardswish": (F.hardswish, {}),
+        "exp": (torch.exp, {}),
+        "log": (torch.log, {}),
+        "sqrt": (torch.sqrt, {}),
+    }
     for name, (function, options) in functions.items():
         op = "gelu" if name == "gelu_tanh" else name
         prefix = "tanh_form_" if name == "gelu_tanh" else ""
@@ -251,16 +306,32 @@ def activations():
             add(op, prefix + "wide", lambda x, f=function: f(x), {"x": wave([37], 1, **scale)}, options)
     kinks = {"relu": [-1, 0, 1], "relu6": [-1, 0, 3, 6, 7], "hardswish": [-4, -3, 0, 3, 4]}
     for op, values in kinks.items():
-        add(op, "kinks", lambda x, f=functions[op][0]: f(x), {"x": Values(map(float, values))},
-            note="the derivative at a kink is a convention; these are PyTorch's")
+        add(
+            op,
+            "kinks",
+            lambda x, f=functions[op][0]: f(x),
+            {"x": Values(map(float, values))},
+            note="the derivative at a kink is a convention; these are PyTorch's",
+        )
 
 
 def softmaxes():
     for op, function in {"softmax": F.softmax, "log_softmax": F.log_softmax}.items():
-        for case, shape, axis, c in (("last", [4, 7], -1, 3.0), ("odd", [2, 3, 17], -1, 2.0), ("middle", [2, 5, 3], 1, 2.0),
-                                     ("one_class", [3, 1], -1, 1.0), ("large_logits", [3, 6], -1, 500.0)):
-            add(op, case, lambda x, f=function, a=axis: f(x, dim=a), {"x": wave(shape, 0, c)}, {"axis": axis},
-                f32_tolerance=1e-3 if c > 100 else 1e-5)
+        for case, shape, axis, c in (
+            ("last", [4, 7], -1, 3.0),
+            ("odd", [2, 3, 17], -1, 2.0),
+            ("middle", [2, 5, 3], 1, 2.0),
+            ("one_class", [3, 1], -1, 1.0),
+            ("large_logits", [3, 6], -1, 500.0),
+        ):
+            add(
+                op,
+                case,
+                lambda x, f=function, a=axis: f(x, dim=a),
+                {"x": wave(shape, 0, c)},
+                {"axis": axis},
+                f32_tolerance=1e-3 if c > 100 else 1e-5,
+            )
 
 
 def losses():
@@ -272,9 +343,14 @@ def losses():
         nothing = all(label == full["ignore_index"] for label in labels)
 
         def function(logits, labels, weight=None):
-            loss = F.cross_entropy(logits, labels, weight, ignore_index=full["ignore_index"],
-                                   reduction="sum" if nothing and full["reduction"] == "mean" else full["reduction"],
-                                   label_smoothing=full["label_smoothing"])
+            loss = F.cross_entropy(
+                logits,
+                labels,
+                weight,
+                ignore_index=full["ignore_index"],
+                reduction="sum" if nothing and full["reduction"] == "mean" else full["reduction"],
+                label_smoothing=full["label_smoothing"],
+            )
             return loss
 
         add("cross_entropy", case, function, inputs, full, ("weight",), note)
@@ -295,60 +371,128 @@ def losses():
     entropy("large_logits", wave([4, 3], 0, 200.0), [0, 1, 2, 0])
     entropy("fr08", Values([1.0, 2.0, 3.0, 3.0, 2.0, 1.0], [2, 3]), [2, 1], [1.0, 0.5, 0.25])
     for reduction in ("mean", "sum", "none"):
-        entropy("all_ignored_" + reduction, wave([3, 5], 0, 2.0), [-100] * 3, reduction=reduction,
-                note="mean: tl's contract is loss 0 and gradient 0, where PyTorch gives NaN" if reduction == "mean" else None)
+        entropy(
+            "all_ignored_" + reduction,
+            wave([3, 5], 0, 2.0),
+            [-100] * 3,
+            reduction=reduction,
+            note="mean: tl's contract is loss 0 and gradient 0, where PyTorch gives NaN"
+            if reduction == "mean"
+            else None,
+        )
 
     for reduction in ("mean", "sum", "none"):
         options = {"reduction": reduction}
-        add("mse_loss", reduction, lambda x, target, r=reduction: F.mse_loss(x, target, reduction=r),
-            {"x": wave([4, 5], 0), "target": wave([4, 5], 1)}, options)
-        add("bce_with_logits", reduction,
+        add(
+            "mse_loss",
+            reduction,
+            lambda x, target, r=reduction: F.mse_loss(x, target, reduction=r),
+            {"x": wave([4, 5], 0), "target": wave([4, 5], 1)},
+            options,
+        )
+        add(
+            "bce_with_logits",
+            reduction,
             lambda x, target, r=reduction: F.binary_cross_entropy_with_logits(x, target, reduction=r),
-            {"x": wave([4, 3], 0, 3.0), "target": wave([4, 3], 1, 0.5, 0.5)}, options, ("target",))
-        add("bce_with_logits", "pos_weight_" + reduction,
+            {"x": wave([4, 3], 0, 3.0), "target": wave([4, 3], 1, 0.5, 0.5)},
+            options,
+            ("target",),
+        )
+        add(
+            "bce_with_logits",
+            "pos_weight_" + reduction,
             lambda x, target, pos_weight, r=reduction: F.binary_cross_entropy_with_logits(
-                x, target, pos_weight=pos_weight, reduction=r),
+                x, target, pos_weight=pos_weight, reduction=r
+            ),
             {"x": wave([4, 3], 0, 3.0), "target": wave([4, 3], 1, 0.5, 0.5), "pos_weight": Values([3.0, 0.5, 1.0])},
-            options, ("target", "pos_weight"))
-        add("bce", reduction, lambda x, target, r=reduction: F.binary_cross_entropy(x, target, reduction=r),
-            {"x": wave([4, 3], 0, 0.45, 0.5), "target": wave([4, 3], 1, 0.5, 0.5)}, options, ("target",))
-    add("bce_with_logits", "wide", lambda x, target: F.binary_cross_entropy_with_logits(x, target, reduction="none"),
+            options,
+            ("target", "pos_weight"),
+        )
+        add(
+            "bce",
+            reduction,
+            lambda x, target, r=reduction: F.binary_cross_entropy(x, target, reduction=r),
+            {"x": wave([4, 3], 0, 0.45, 0.5), "target": wave([4, 3], 1, 0.5, 0.5)},
+            options,
+            ("target",),
+        )
+    add(
+        "bce_with_logits",
+        "wide",
+        lambda x, target: F.binary_cross_entropy_with_logits(x, target, reduction="none"),
         {"x": Values([-200.0, -20.0, 0.0, 20.0, 200.0, 200.0]), "target": Values([0.0, 1.0, 1.0, 0.0, 1.0, 0.0])},
-        {"reduction": "none"}, ("target",))
-    add("bce", "edges", lambda x, target: F.binary_cross_entropy(x, target, reduction="none"),
+        {"reduction": "none"},
+        ("target",),
+    )
+    add(
+        "bce",
+        "edges",
+        lambda x, target: F.binary_cross_entropy(x, target, reduction="none"),
         {"x": Values([0.0, 0.0, 1.0, 1.0, 0.25]), "target": Values([0.0, 1.0, 0.0, 1.0, 1.0])},
-        {"reduction": "none"}, ("target",),
-        note="PyTorch bounds each logarithm from below by -100 and x (1 - x) in the gradient by 1e-12")
+        {"reduction": "none"},
+        ("target",),
+        note="PyTorch bounds each logarithm from below by -100 and x (1 - x) in the gradient by 1e-12",
+    )
 
 
 def lookups():
     table, tokens = [7, 4], Values([3, 0, 6, 3, 1, 0, 0, 5, 3, 6], [2, 5], "i32")
     for case, padding in (("plain", None), ("padding_idx0", 0), ("padding_idx3", 3)):
-        add("embedding", case, lambda indices, weight, p=padding: F.embedding(indices, weight, p),
-            {"weight": wave(table, 0), "indices": tokens}, {} if padding is None else {"padding_idx": padding},
-            note=None if padding is None else "the row of padding_idx is read but gets no gradient")
-    for case, shape, axis, indices in (("rows", [5, 3], 0, [4, 0, 4, 2]), ("columns", [3, 6], 1, [5, 1, 1]),
-                                       ("middle", [2, 4, 3], 1, [3, 0]), ("negative_axis", [2, 4], -1, [2, 2, 0])):
-        add("index_select", case, lambda x, indices, a=axis: torch.index_select(x, a, indices),
-            {"x": wave(shape, 0), "indices": Values(indices, dtype="i32")}, {"axis": axis})
+        add(
+            "embedding",
+            case,
+            lambda indices, weight, p=padding: F.embedding(indices, weight, p),
+            {"weight": wave(table, 0), "indices": tokens},
+            {} if padding is None else {"padding_idx": padding},
+            note=None if padding is None else "the row of padding_idx is read but gets no gradient",
+        )
+    for case, shape, axis, indices in (
+        ("rows", [5, 3], 0, [4, 0, 4, 2]),
+        ("columns", [3, 6], 1, [5, 1, 1]),
+        ("middle", [2, 4, 3], 1, [3, 0]),
+        ("negative_axis", [2, 4], -1, [2, 2, 0]),
+    ):
+        add(
+            "index_select",
+            case,
+            lambda x, indices, a=axis: torch.index_select(x, a, indices),
+            {"x": wave(shape, 0), "indices": Values(indices, dtype="i32")},
+            {"axis": axis},
+        )
     for case, shape, axis, index_shape, indices in (
-            ("columns", [3, 4], 1, [3, 2], [0, 3, 1, 1, 2, 0]), ("rows", [3, 4], 0, [2, 4], [2, 0, 1, 0, 0, 0, 2, 2]),
-            ("last_of_three", [2, 2, 3], 2, [2, 2, 1], [2, 0, 1, 1])):
-        add("gather", case, lambda x, indices, a=axis: torch.gather(x, a, indices),
-            {"x": wave(shape, 0), "indices": Values(indices, index_shape, "i32")}, {"axis": axis})
-    for case, shape, k, axis, largest in (("rows", [3, 9], 3, -1, True), ("smallest", [3, 9], 4, -1, False),
-                                          ("whole", [2, 5], 5, -1, True), ("axis0", [6, 3], 2, 0, True),
-                                          ("many", [2, 40], 5, -1, True)):
+        ("columns", [3, 4], 1, [3, 2], [0, 3, 1, 1, 2, 0]),
+        ("rows", [3, 4], 0, [2, 4], [2, 0, 1, 0, 0, 0, 2, 2]),
+        ("last_of_three", [2, 2, 3], 2, [2, 2, 1], [2, 0, 1, 1]),
+    ):
+        add(
+            "gather",
+            case,
+            lambda x, indices, a=axis: torch.gather(x, a, indices),
+            {"x": wave(shape, 0), "indices": Values(indices, index_shape, "i32")},
+            {"axis": axis},
+        )
+    for case, shape, k, axis, largest in (
+        ("rows", [3, 9], 3, -1, True),
+        ("smallest", [3, 9], 4, -1, False),
+        ("whole", [2, 5], 5, -1, True),
+        ("axis0", [6, 3], 2, 0, True),
+        ("many", [2, 40], 5, -1, True),
+    ):
+
         def function(x, k=k, axis=axis, largest=largest):
             values, indices = torch.topk(x, k, axis, largest, sorted=True)
             return values, {"indices": indices}
+
         add("topk", case, function, {"x": wave(shape, 0)}, {"k": k, "axis": axis, "largest": largest})
 
 
 def attention():
     def attend(case, n=2, heads=2, queries=4, keys=4, depth=3, causal=False, mask=None, scale=None, value_depth=None):
-        inputs = {"query": wave([n, heads, queries, depth], 0, 1.5), "key": wave([n, heads, keys, depth], 1, 1.5),
-                  "value": wave([n, heads, keys, value_depth or depth], 2)}
+        inputs = {
+            "query": wave([n, heads, queries, depth], 0, 1.5),
+            "key": wave([n, heads, keys, depth], 1, 1.5),
+            "value": wave([n, heads, keys, value_depth or depth], 2),
+        }
         if mask:
             inputs["key_mask"] = Values(mask, [n, keys], "bool")
         options = {"causal": causal} | ({} if scale is None else {"scale": scale})
@@ -361,9 +505,15 @@ def attention():
                 allowed = allowed & key_mask[:, None, None, :]
             return F.scaled_dot_product_attention(query, key, value, allowed, scale=scale)
 
-        empty = bool(mask) and any(not any(mask[i * keys:(i + 1) * keys]) for i in range(n))
-        add("attention", case, function, inputs, options,
-            note="a query whose keys are all masked gives 0 and no gradient" if empty else None)
+        empty = bool(mask) and any(not any(mask[i * keys : (i + 1) * keys]) for i in range(n))
+        add(
+            "attention",
+            case,
+            function,
+            inputs,
+            options,
+            note="a query whose keys are all masked gives 0 and no gradient" if empty else None,
+        )
 
     some = [True, True, True, False, True, False, True, True]
     attend("plain")
@@ -378,30 +528,79 @@ def attention():
 
 
 def shapes():
-    for case, parts, axis in (("rows", [[2, 3], [1, 3], [3, 3]], 0), ("channels", [[2, 2, 2, 3], [2, 2, 2, 1]], 3),
-                              ("middle", [[2, 1, 3], [2, 4, 3]], 1), ("negative_axis", [[2, 3], [2, 2]], -1),
-                              ("single", [[2, 3]], 0)):
-        add("concat", case, lambda axis=axis, **xs: torch.cat(list(xs.values()), axis),
-            {f"x{i}": wave(s, i) for i, s in enumerate(parts)}, {"axis": axis})
-    for case, shape, axis, start, end in (("rows", [5, 3], 0, 1, 4), ("columns", [3, 6], 1, 2, 5), ("middle", [2, 5, 3], 1, 0, 2),
-                                          ("last_channel", [2, 2, 2, 4], 3, 3, 4)):
-        add("slice", case, lambda x, a=axis, s=start, e=end: x.narrow(a, s, e - s), {"x": wave(shape, 0)},
-            {"axis": axis, "start": start, "end": end})
-    for case, shape, pads, value in (("image", [1, 2, 3, 2], [[0, 0], [1, 2], [0, 1], [0, 0]], 0.0),
-                                     ("row_value", [4], [[2, 1]], -1.5), ("channels", [2, 3], [[0, 0], [0, 2]], 0.0)):
+    for case, parts, axis in (
+        ("rows", [[2, 3], [1, 3], [3, 3]], 0),
+        ("channels", [[2, 2, 2, 3], [2, 2, 2, 1]], 3),
+        ("middle", [[2, 1, 3], [2, 4, 3]], 1),
+        ("negative_axis", [[2, 3], [2, 2]], -1),
+        ("single", [[2, 3]], 0),
+    ):
+        add(
+            "concat",
+            case,
+            lambda axis=axis, **xs: torch.cat(list(xs.values()), axis),
+            {f"x{i}": wave(s, i) for i, s in enumerate(parts)},
+            {"axis": axis},
+        )
+    for case, shape, axis, start, end in (
+        ("rows", [5, 3], 0, 1, 4),
+        ("columns", [3, 6], 1, 2, 5),
+        ("middle", [2, 5, 3], 1, 0, 2),
+        ("last_channel", [2, 2, 2, 4], 3, 3, 4),
+    ):
+        add(
+            "slice",
+            case,
+            lambda x, a=axis, s=start, e=end: x.narrow(a, s, e - s),
+            {"x": wave(shape, 0)},
+            {"axis": axis, "start": start, "end": end},
+        )
+    for case, shape, pads, value in (
+        ("image", [1, 2, 3, 2], [[0, 0], [1, 2], [0, 1], [0, 0]], 0.0),
+        ("row_value", [4], [[2, 1]], -1.5),
+        ("channels", [2, 3], [[0, 0], [0, 2]], 0.0),
+    ):
         reverse = [n for pair in reversed(pads) for n in pair]
-        add("pad", case, lambda x, p=reverse, v=value: F.pad(x, p, value=v), {"x": wave(shape, 0)},
-            {"pads": pads, "value": value})
-    for case, shape, axes in (("transpose", [3, 5], [1, 0]), ("nhwc_to_nchw", [2, 3, 4, 2], [0, 3, 1, 2]),
-                              ("heads", [2, 3, 2, 4], [0, 2, 1, 3]), ("reverse", [2, 3, 4], [2, 1, 0]),
-                              ("identity", [2, 3], [0, 1])):
+        add(
+            "pad",
+            case,
+            lambda x, p=reverse, v=value: F.pad(x, p, value=v),
+            {"x": wave(shape, 0)},
+            {"pads": pads, "value": value},
+        )
+    for case, shape, axes in (
+        ("transpose", [3, 5], [1, 0]),
+        ("nhwc_to_nchw", [2, 3, 4, 2], [0, 3, 1, 2]),
+        ("heads", [2, 3, 2, 4], [0, 2, 1, 3]),
+        ("reverse", [2, 3, 4], [2, 1, 0]),
+        ("identity", [2, 3], [0, 1]),
+    ):
         add("permute", case, lambda x, a=axes: x.permute(a), {"x": wave(shape, 0)}, {"axes": axes})
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for family in (arithmetic, reductions, products, convolutions, pools, normalisations, activations, softmaxes, losses,
-                   lookups, attention, shapes):
+    for family in (
+        arithmetic,
+        reductions,
+        products,
+        convolutions,
+        pools,
+        normalisations,
+        activations,
+        softmaxes,
+        losses,
+        lookups,
+        attention,
+        shapes,
+    ):
         family()
-    write("ops.json", {"schema": 1, "made_with": "torch " + torch.__version__.split("+")[0],
-                       "formula": "x[i] = d + c * sin(a + b * i)"}, CASES)
+    write(
+        "ops.json",
+        {
+            "schema": 1,
+            "made_with": "torch " + torch.__version__.split("+")[0],
+            "formula": "x[i] = d + c * sin(a + b * i)",
+        },
+        CASES,
+    )
