@@ -1,0 +1,235 @@
+// Definitions of parallel.hpp.
+#pragma once
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "tl/core/error.hpp"
+#include "tl/core/parallel.hpp"
+#if TL_X86
+#include <immintrin.h>
+#endif
+
+namespace tl {
+namespace detail {
+
+inline thread_local bool in_parallel_region = false;
+
+inline void relax() {
+#if TL_X86
+  _mm_pause();
+#endif
+}
+
+/// Workers that wait for a job, first spinning (a kernel follows a kernel within microseconds), then asleep.
+class ThreadPool final : public Executor {
+ public:
+  explicit ThreadPool(int threads) {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  }
+  ~ThreadPool() override {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+      generation_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    for (auto& worker : workers_) worker.join();
+  }
+
+  int concurrency() const override { return static_cast<int>(workers_.size()) + 1; }
+
+  void run(int count, FunctionRef<void(int)> task) override {
+    const std::lock_guard one_job_at_a_time(job_mutex_);
+    task_ = &task;
+    count_ = count;
+    next_.store(0, std::memory_order_relaxed);
+    busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    {
+      const std::lock_guard lock(mutex_);
+      generation_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    take_tasks();
+    while (busy_.load(std::memory_order_acquire) != 0) relax_or_yield();
+  }
+
+ private:
+  static constexpr int kSpins = 4000;
+
+  void take_tasks() {
+    for (int i = next_.fetch_add(1, std::memory_order_relaxed); i < count_;
+         i = next_.fetch_add(1, std::memory_order_relaxed))
+      (*task_)(i);
+  }
+
+  void relax_or_yield() {
+    thread_local int spins = 0;
+    if (++spins % kSpins == 0) std::this_thread::yield();
+    else relax();
+  }
+
+  void work() {
+    uint64_t seen = 0;
+    for (;;) {
+      for (int spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spin) relax();
+      if (generation_.load(std::memory_order_acquire) == seen) {
+        std::unique_lock lock(mutex_);
+        wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+      }
+      seen = generation_.load(std::memory_order_acquire);
+      if (stop_) return;
+      take_tasks();
+      busy_.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  std::mutex job_mutex_, mutex_;
+  std::condition_variable wake_;
+  std::atomic<uint64_t> generation_{0};
+  std::atomic<int> next_{0}, busy_{0};
+  int count_ = 0;
+  const FunctionRef<void(int)>* task_ = nullptr;
+  bool stop_ = false;
+  std::vector<std::thread> workers_;
+};
+
+struct ParallelState {
+  std::mutex mutex;
+  int threads = 0;  // 0: not chosen yet
+  std::shared_ptr<ThreadPool> pool;
+  Executor* executor = nullptr;
+};
+
+TL_INLINE ParallelState& parallel_state() {
+  static ParallelState state;
+  return state;
+}
+
+/// CPUs granted by the cgroup's quota, rounded up; 0 when there is none.
+TL_INLINE int quota_threads() {
+  const auto ceil_ratio = [](double quota, double period) {
+    return quota > 0 && period > 0 ? static_cast<int>((quota + period - 1) / period) : 0;
+  };
+  int found = 0;
+  if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {  // cgroup v2: "max 100000" or "150000 100000"
+    double quota = 0, period = 0;
+    if (std::fscanf(file, "%lf %lf", &quota, &period) == 2) found = ceil_ratio(quota, period);
+    std::fclose(file);
+    return found;
+  }
+  double quota = 0, period = 0;
+  if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r")) {
+    if (std::fscanf(file, "%lf", &quota) != 1) quota = 0;
+    std::fclose(file);
+  }
+  if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r")) {
+    if (std::fscanf(file, "%lf", &period) != 1) period = 0;
+    std::fclose(file);
+  }
+  return ceil_ratio(quota, period);
+}
+
+}  // namespace detail
+
+TL_INLINE int available_threads() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                           : static_cast<int>(std::thread::hardware_concurrency());
+  if (const int quota = detail::quota_threads(); quota > 0) count = std::min(count, quota);
+  return std::max(count, 1);
+}
+
+TL_INLINE void set_threads(int count) {
+  require<UsageError>(count >= 1 && count <= 1024, "set_threads: expected 1 to 1024 threads, got ", count);
+  auto& state = detail::parallel_state();
+  const std::lock_guard lock(state.mutex);
+  if (state.threads == count) return;
+  state.threads = count;
+  state.pool.reset();
+}
+
+TL_INLINE int threads() {
+  auto& state = detail::parallel_state();
+  const std::lock_guard lock(state.mutex);
+  if (state.executor) return std::max(state.executor->concurrency(), 1);
+  if (state.threads == 0) state.threads = available_threads();
+  return state.threads;
+}
+
+TL_INLINE void set_executor(Executor* executor) {
+  auto& state = detail::parallel_state();
+  const std::lock_guard lock(state.mutex);
+  state.executor = executor;
+}
+
+TL_INLINE void parallel_for(int64_t count, int64_t grain, FunctionRef<void(int64_t, int64_t)> body) {
+  if (count <= 0) return;
+  const int64_t grains = (count + grain - 1) / grain;
+  std::shared_ptr<detail::ThreadPool> pool;
+  Executor* executor = nullptr;
+  if (grains > 1 && !detail::in_parallel_region) {
+    auto& state = detail::parallel_state();
+    const std::lock_guard lock(state.mutex);
+    executor = state.executor;
+    if (!executor) {
+      if (state.threads == 0) state.threads = available_threads();
+      if (state.threads > 1 && !state.pool) state.pool = std::make_shared<detail::ThreadPool>(state.threads);
+      pool = state.pool;
+      executor = pool.get();
+    }
+  }
+  const int64_t ways = executor ? std::max(executor->concurrency(), 1) : 1;
+  if (ways == 1) {
+    const FlushDenormals flush;
+    body(0, count);
+    return;
+  }
+
+  // Four ranges a thread even out what the machine does besides, unless the grain forbids it.
+  const int64_t ranges = std::min(grains, ways * 4);
+  std::atomic<bool> failed{false};
+  std::exception_ptr error;
+  executor->run(static_cast<int>(ranges), [&](int i) {
+    const int64_t first = grains * i / ranges * grain, last = std::min(grains * (i + 1) / ranges * grain, count);
+    const bool outer = std::exchange(detail::in_parallel_region, true);
+    try {
+      const FlushDenormals flush;
+      body(first, last);
+    } catch (...) {
+      if (!failed.exchange(true)) error = std::current_exception();
+    }
+    detail::in_parallel_region = outer;
+  });
+  if (error) std::rethrow_exception(error);
+}
+
+#if TL_X86
+TL_INLINE FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) {
+  constexpr unsigned kFlushToZero = 0x8000, kDenormalsAreZero = 0x0040;
+  const auto current = static_cast<unsigned>(saved_);
+  if ((current & (kFlushToZero | kDenormalsAreZero)) != (kFlushToZero | kDenormalsAreZero))
+    _mm_setcsr(current | kFlushToZero | kDenormalsAreZero);
+}
+TL_INLINE FlushDenormals::~FlushDenormals() {
+  // Only the two mode bits return: exception flags raised meanwhile are left as the hardware set them.
+  constexpr unsigned kModes = 0x8040;
+  const unsigned current = _mm_getcsr(), wanted = (current & ~kModes) | (static_cast<unsigned>(saved_) & kModes);
+  if (current != wanted) _mm_setcsr(wanted);
+}
+#else
+TL_INLINE FlushDenormals::FlushDenormals() : saved_(0) {}
+TL_INLINE FlushDenormals::~FlushDenormals() = default;
+#endif
+
+}  // namespace tl

@@ -1,0 +1,27 @@
+// Matrix products.
+#pragma once
+#include <cstdint>
+
+namespace tl {
+
+/// What happens to a result before it is stored.
+enum class Activation : int { none, relu, relu6, silu, gelu, hardswish };
+
+/// C[b] = activation(alpha * op(A[b]) * op(B[b]) + beta * C[b] + bias + residual)
+///
+/// Row-major. op(A) is [m, k], stored [m, k] or, transposed, [k, m]; op(B) is [k, n]; C is [m, n].
+/// `bias` has n elements or is null. With beta = 0 C is not read. Batches lie `stride_*` elements apart (0 repeats).
+template <class T>
+struct GemmArgs {
+  const T *a, *b;
+  T* c;
+  int64_t m, n, k;
+  int64_t lda, ldb, ldc;
+  bool transpose_a = false, transpose_b = false;
+  T alpha = 1, beta = 0;
+  const T* bias = nullptr;
+  Activation activation = Activation::none;
+  int64_t batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
+};
+
+}  // namespace tl

@@ -1,0 +1,23 @@
+// All kernel bodies of one instruction set. No include guard: included once per set, into its namespace, inside its target
+// region. TL_VECTOR_BYTES is the width of its vectors.
+#include "tl/cpu/isa/simd.inl"
+//
+#include "tl/cpu/isa/functors.inl"
+//
+#include "tl/cpu/isa/elementwise.inl"
+#include "tl/cpu/isa/reduce.inl"
+#include "tl/cpu/isa/gemm.inl"
+#include "tl/cpu/isa/conv.inl"
+#include "tl/cpu/isa/depthwise.inl"
+#include "tl/cpu/isa/pool.inl"
+#include "tl/cpu/isa/norm.inl"
+#include "tl/cpu/isa/softmax.inl"
+#include "tl/cpu/isa/index.inl"
+#include "tl/cpu/isa/optim.inl"
+
+template <class T>
+inline constexpr KernelTable<T> table = {
+#define TL_ENTRY(name, Args) .name = &name<T>,
+    TL_KERNELS(TL_ENTRY)
+#undef TL_ENTRY
+};

@@ -1,0 +1,19 @@
+// Everything that kernel bodies include. It comes before a target region opens, so that nothing shared with the rest of
+// the program is compiled for the wrong machine.
+#pragma once
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include "tl/core/parallel.hpp"
+#include "tl/core/random.hpp"
+#include "tl/cpu/isa/tables.hpp"
+#include "tl/cpu/kernels.hpp"
+#include "tl/cpu/scratch.hpp"
+#if TL_X86
+#include <immintrin.h>
+#endif

@@ -1,0 +1,76 @@
+// The list of all kernels, and one table of them per backend: each instruction set fills one, and so does CUDA.
+#pragma once
+#include "tl/core/config.hpp"
+#include "tl/core/cpu_features.hpp"
+#include "tl/cpu/conv.hpp"
+#include "tl/cpu/elementwise.hpp"
+#include "tl/cpu/gemm.hpp"
+#include "tl/cpu/index.hpp"
+#include "tl/cpu/norm.hpp"
+#include "tl/cpu/optim.hpp"
+#include "tl/cpu/pool.hpp"
+#include "tl/cpu/reduce.hpp"
+#include "tl/cpu/softmax.hpp"
+
+namespace tl {
+
+/// X(name, Args): a kernel `name` takes `const Args<T>&`. A new kernel is a line here, its argument struct above, and its
+/// body in cpu/isa/; see CONTRIBUTING.md.
+#define TL_KERNELS(X)                                  \
+  X(unary, UnaryArgs)                                  \
+  X(unary_backward, UnaryBackwardArgs)                 \
+  X(binary, BinaryArgs)                                \
+  X(binary_backward, BinaryBackwardArgs)               \
+  X(affine, AffineArgs)                                \
+  X(copy_strided, CopyStridedArgs)                     \
+  X(dropout, DropoutArgs)                              \
+  X(reduce, ReduceArgs)                                \
+  X(scatter_axis, ScatterAxisArgs)                     \
+  X(top_k, TopKArgs)                                   \
+  X(gemm, GemmArgs)                                    \
+  X(conv_forward, ConvForwardArgs)                     \
+  X(conv_backward_data, ConvBackwardDataArgs)          \
+  X(conv_backward_weight, ConvBackwardWeightArgs)      \
+  X(max_pool, MaxPoolArgs)                             \
+  X(max_pool_backward, MaxPoolBackwardArgs)            \
+  X(avg_pool, AvgPoolArgs)                             \
+  X(avg_pool_backward, AvgPoolBackwardArgs)            \
+  X(batch_statistics, BatchStatisticsArgs)             \
+  X(channel_affine, ChannelAffineArgs)                 \
+  X(batch_norm_backward, BatchNormBackwardArgs)        \
+  X(layer_norm, LayerNormArgs)                         \
+  X(layer_norm_backward, LayerNormBackwardArgs)        \
+  X(softmax, SoftmaxArgs)                              \
+  X(softmax_backward, SoftmaxBackwardArgs)             \
+  X(cross_entropy, CrossEntropyArgs)                   \
+  X(cross_entropy_backward, CrossEntropyBackwardArgs)  \
+  X(gather_rows, GatherRowsArgs)                       \
+  X(scatter_add_rows, ScatterAddRowsArgs)              \
+  X(sgd, SgdArgs)                                      \
+  X(adam, AdamArgs)
+
+/// One backend's kernels for element type T; a null entry is a kernel that the backend does not have.
+template <class T>
+struct KernelTable {
+#define TL_ENTRY(name, Args) void (*name)(const Args<T>&) = nullptr;
+  TL_KERNELS(TL_ENTRY)
+#undef TL_ENTRY
+};
+
+namespace cpu {
+
+/// The kernels compiled for `isa`. Double precision, which is for checking, is compiled once, for the baseline.
+template <class T>
+const KernelTable<T>& kernels_for(Isa isa);
+
+template <>
+const KernelTable<float>& kernels_for<float>(Isa isa);
+template <>
+const KernelTable<double>& kernels_for<double>(Isa isa);
+
+}  // namespace cpu
+}  // namespace tl
+
+#if TL_HEADER_ONLY
+#include "tl/cpu/kernels.inl"
+#endif

@@ -1,0 +1,60 @@
+// Batch and layer normalisation.
+#pragma once
+#include <cstdint>
+
+#include "tl/cpu/gemm.hpp"
+
+namespace tl {
+
+/// Mean and biased variance of each channel of x [rows, channels], in blocks (Chan et al. 1979), so that a large mean does
+/// not swallow the variance. Any number of threads gives the same bits.
+template <class T>
+struct BatchStatisticsArgs {
+  const T* x;
+  T *mean, *variance;  // [channels]
+  int64_t rows, channels;
+};
+
+/// y = activation(scale * x + shift + residual) for each channel: BatchNorm with the statistics folded in.
+template <class T>
+struct ChannelAffineArgs {
+  const T *x, *scale, *shift;  // [rows, channels], [channels], [channels]
+  const T* residual;           // like x, or null
+  T* y;
+  int64_t rows, channels;
+  Activation activation;  // none, relu or relu6
+};
+
+/// Backward of y = activation(gamma * (x - mean) * rstd + beta + residual).
+///
+/// The activation's mask is found again from y. In training mode the statistics depend on x:
+///   grad_x = gamma * rstd * (g - mean(g) - xhat * mean(g * xhat)), g = grad_y masked;
+/// with `frozen_statistics` grad_x = gamma * rstd * g. Null outputs are skipped.
+template <class T>
+struct BatchNormBackwardArgs {
+  const T *grad_y, *x, *y, *gamma, *mean, *rstd;  // y may be null without activation; gamma null means 1
+  T *grad_x, *grad_gamma, *grad_beta;
+  T* grad_residual;  // g itself, or null
+  int64_t rows, channels;
+  Activation activation;
+  bool frozen_statistics;
+};
+
+/// y = gamma * (x - mean) * rstd + beta over each row of x [rows, cols]; mean and rstd [rows] may be null.
+/// Paper: Ba, Kiros and Hinton, "Layer normalization", 2016.
+template <class T>
+struct LayerNormArgs {
+  const T *x, *gamma, *beta;  // gamma and beta may be null
+  T *y, *mean, *rstd;
+  int64_t rows, cols;
+  T eps;
+};
+
+template <class T>
+struct LayerNormBackwardArgs {
+  const T *grad_y, *x, *gamma, *mean, *rstd;
+  T *grad_x, *grad_gamma, *grad_beta;  // null outputs are skipped
+  int64_t rows, cols;
+};
+
+}  // namespace tl

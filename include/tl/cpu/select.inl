@@ -1,0 +1,22 @@
+// Chooses among the instruction sets' tables.
+#pragma once
+#include "tl/cpu/isa/tables.hpp"
+
+namespace tl::cpu {
+
+template <>
+TL_INLINE const KernelTable<float>& kernels_for<float>(Isa isa) {
+#if TL_X86
+  if (isa == Isa::avx512) return avx512::table_f32();
+  if (isa == Isa::avx2) return avx2::table_f32();
+#endif
+  (void)isa;
+  return baseline::table_f32();
+}
+
+template <>
+TL_INLINE const KernelTable<double>& kernels_for<double>(Isa) {
+  return baseline::table_f64();
+}
+
+}  // namespace tl::cpu
