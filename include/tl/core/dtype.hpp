@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "tl/core/config.hpp"
 #include "tl/core/error.hpp"
@@ -75,6 +76,21 @@ TL_HD inline float to_float(Float16 value) {
   if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
   const float magnitude = static_cast<float>(mantissa) * 5.9604644775390625e-8f;  // denormal: mantissa * 2^-24
   return sign ? -magnitude : magnitude;
+}
+
+/// Rounds to nearest even; too large becomes infinity, a NaN stays a NaN.
+inline Float16 to_float16(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  const auto with_sign = [sign](uint32_t half) { return Float16{static_cast<uint16_t>(sign | half)}; };
+  if (magnitude > 0x7f800000u) return with_sign(0x7e00u);
+  if (magnitude >= 0x47800000u) return with_sign(0x7c00u);
+  if (magnitude < 0x38800000u) {  // denormal half: adding 0.5 lets the float unit round at the right bit
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+    return with_sign(std::bit_cast<uint32_t>(shifted) - 0x3f000000u);
+  }
+  return with_sign((magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13);
 }
 
 /// The C++ type of a DType and back: `dtype_of<float> == DType::f32`.
