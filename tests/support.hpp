@@ -12,7 +12,9 @@ namespace tl_test {
 void note_skip(const std::string& reason);
 
 /// tests/golden/<name>: small reference values, part of the repository.
-inline std::filesystem::path golden(const std::string& name) { return std::filesystem::path(TL_TESTS_DIR) / "golden" / name; }
+inline std::filesystem::path golden(const std::string& name) {
+  return std::filesystem::path(TL_TESTS_DIR) / "golden" / name;
+}
 
 /// <TL_SHARED>/<name>: large reference data, beside the repository unless the environment says otherwise.
 inline std::filesystem::path shared(const std::string& name) {
@@ -23,14 +25,15 @@ inline std::filesystem::path shared(const std::string& name) {
 }  // namespace tl_test
 
 /// Leaves the test case, saying why.
-#define TL_SKIP(reason)               \
-  do {                                \
-    ::tl_test::note_skip(reason);     \
-    return;                           \
+#define TL_SKIP(reason)           \
+  do {                            \
+    ::tl_test::note_skip(reason); \
+    return;                       \
   } while (false)
 
 /// Leaves the test case unless the file or folder `path` exists.
-#define TL_NEEDS(path)                                                                            \
-  do {                                                                                            \
-    if (!std::filesystem::exists(path)) TL_SKIP("needs " + std::filesystem::path(path).string()); \
+#define TL_NEEDS(path)                                                                  \
+  do {                                                                                  \
+    const ::std::filesystem::path needed{path};                                         \
+    if (!::std::filesystem::exists(needed)) TL_SKIP("there is no " + needed.string()); \
   } while (false)
