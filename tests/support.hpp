@@ -31,9 +31,9 @@ inline std::filesystem::path shared(const std::string& name) {
     return;                       \
   } while (false)
 
-/// Leaves the test case unless the file or folder `path` exists.
-#define TL_NEEDS(path)                                                                  \
-  do {                                                                                  \
-    const ::std::filesystem::path needed{path};                                         \
-    if (!::std::filesystem::exists(needed)) TL_SKIP("there is no " + needed.string()); \
+/// Leaves the test case unless this file or folder exists.
+#define TL_NEEDS(file)                                                                      \
+  do {                                                                                      \
+    if (!::std::filesystem::exists(file))                                                   \
+      TL_SKIP("there is no " + ::std::filesystem::path(file).lexically_normal().string()); \
   } while (false)
