@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "tl/core/parallel.hpp"
 #include "tl/core/random.hpp"
@@ -16,4 +17,11 @@
 #include "tl/cpu/scratch.hpp"
 #if TL_X86
 #include <immintrin.h>
+#endif
+
+// Before a loop of constant length whose variables are to live in registers.
+#if defined(__clang__)
+#define TL_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define TL_UNROLL _Pragma("GCC unroll 32")
 #endif
