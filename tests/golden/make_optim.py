@@ -75,7 +75,7 @@ def traces():
 def schedule(case, kind, make, options, bases, steps):
     """Records the rate of every group at steps 0 .. steps - 1, one `step()` between two of them."""
     parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in bases]
-    tuned = torch.optim.SGD([{"params": [p], "lr": r} for p, r in zip(parameters, bases)])
+    tuned = torch.optim.SGD([{"params": [p], "lr": r} for p, r in zip(parameters, bases, strict=True)])
     planned = make(tuned)
     rates = []
     for _ in range(steps):
