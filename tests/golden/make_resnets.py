@@ -12,8 +12,9 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from common import write
 from torch import nn
+
+from common import write
 
 MASK = (1 << 64) - 1
 
@@ -88,7 +89,7 @@ class CifarBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """ResNet of 6 n + 2 layers for 32x32 pictures (shortcuts of option A), names of akamaster/pytorch_resnet_cifar10."""
+    """ResNet of 6 n + 2 layers for 32x32 pictures (option A), names of akamaster/pytorch_resnet_cifar10."""
 
     def __init__(self, n):
         super().__init__()
