@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Installs what tl's build needs on Debian or Ubuntu, or says what is missing. The other scripts source it.
 
 # tl_setup COMMAND:PACKAGE|FILE:PACKAGE ...: makes sure that each command or file is there.
