@@ -1,0 +1,48 @@
+// Definitions of ops/dropout.hpp.
+#pragma once
+#include "tl/autograd/function.hpp"
+#include "tl/ops/dropout.hpp"
+
+namespace tl::inline TL_ABI {
+namespace detail {
+
+struct Dropout {
+  static constexpr std::string_view kName = "dropout";
+  double probability;
+  uint64_t seed, counter;
+  int64_t group;
+
+  Tensor forward(const Needs&, const Tensor& x) const { return run(x); }
+  Gradients backward(const Needs&, const Tensor& grad_y) const { return {run(grad_y)}; }
+
+ private:
+  Tensor run(const Tensor& x) const {
+    Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+    visit_floating(x.dtype(), kName, [&](auto type) {
+      using T = typename decltype(type)::type;
+      kernel::dropout(x.device(), DropoutArgs<T>{.x = x.data<T>(), .y = y.mutable_data<T>(), .n = x.numel(), .group = group,
+                                                 .probability = static_cast<float>(probability), .seed = seed,
+                                                 .counter = counter});
+    });
+    return y;
+  }
+};
+
+TL_INLINE Tensor drop(std::string_view name, const Tensor& x, double probability, int64_t group, Generator& generator) {
+  require<UsageError>(probability >= 0 && probability < 1, name, ": probability must be in [0, 1), got ", probability);
+  if (probability == 0 || x.numel() == 0) return x;
+  return apply(Dropout{probability, generator.seed(), generator.take(), group}, x);
+}
+
+}  // namespace detail
+
+TL_INLINE Tensor dropout(const Tensor& x, double probability, Generator& generator) {
+  return detail::drop("dropout", x, probability, 1, generator);
+}
+
+TL_INLINE Tensor drop_path(const Tensor& x, double probability, Generator& generator) {
+  require<ShapeError>(x.rank() >= 1, "drop_path: x must be [N, ...]; got ", x.shape());
+  return detail::drop("drop_path", x, probability, x.numel() / std::max<int64_t>(x.size(0), 1), generator);
+}
+
+}  // namespace tl::inline TL_ABI

@@ -1,0 +1,139 @@
+// Definitions of ops/matmul.hpp.
+#pragma once
+#include "tl/autograd/function.hpp"
+#include "tl/ops/matmul.hpp"
+#include "tl/ops/reduce.hpp"
+#include "tl/ops/view.hpp"
+
+namespace tl::inline TL_ABI {
+namespace detail {
+
+/// C = op(A) op(B) for `batch` matrices side by side; b is shared by all of them when shared_b.
+struct Product {
+  int64_t batch, m, n, k;
+  bool transpose_a, transpose_b;
+  bool shared_a = false, shared_b = false;
+
+  void run(const Tensor& a, const Tensor& b, Tensor& c, const Tensor& bias = {}) const {
+    visit_floating(a.dtype(), "matmul", [&](auto type) {
+      using T = typename decltype(type)::type;
+      GemmArgs<T> args{.a = a.data<T>(), .b = b.data<T>(), .c = c.mutable_data<T>(), .m = m, .n = n, .k = k,
+                       .lda = transpose_a ? m : k, .ldb = transpose_b ? k : n, .ldc = n};
+      args.transpose_a = transpose_a;
+      args.transpose_b = transpose_b;
+      args.bias = bias.defined() ? bias.data<T>() : nullptr;
+      args.batch = batch;
+      args.stride_a = shared_a ? 0 : m * k;
+      args.stride_b = shared_b ? 0 : k * n;
+      args.stride_c = m * n;
+      kernel::gemm(a.device(), args);
+    });
+  }
+};
+
+struct Matmul {
+  static constexpr std::string_view kName = "matmul";
+  Product product;
+  Shape result;
+  Kept a, b;
+  Shape shape_a, shape_b;
+
+  Tensor forward(const Needs& needs, const Tensor& x, const Tensor& y) {
+    Tensor out = Tensor::empty(result, x.dtype(), x.device());
+    product.run(x, y, out);
+    if (needs[1]) a.keep(x);
+    if (needs[0]) b.keep(y);
+    shape_a = x.shape(), shape_b = y.shape();
+    return out;
+  }
+
+  Gradients backward(const Needs& needs, const Tensor& grad_y) const {
+    const auto& [batch, m, n, k, ta, tb, shared_a, shared_b] = product;
+    Gradients out(2);
+    if (needs[0]) {  // grad_a = grad_y b^T, or its transpose b grad_y^T
+      out[0] = Tensor::empty(shape_a, grad_y.dtype(), grad_y.device());
+      const Tensor& kept = b.get(kName);
+      if (!ta) Product{batch, m, k, n, false, !tb, false, shared_b}.run(grad_y, kept, out[0]);
+      else Product{batch, k, m, n, tb, true, shared_b, false}.run(kept, grad_y, out[0]);
+    }
+    if (needs[1]) {  // grad_b = a^T grad_y, or its transpose grad_y^T a; one b has one gradient, as the batch is then 1
+      out[1] = Tensor::empty(shape_b, grad_y.dtype(), grad_y.device());
+      const Tensor& kept = a.get(kName);
+      if (!tb) Product{batch, k, n, m, !ta, false, false, false}.run(kept, grad_y, out[1]);
+      else Product{batch, n, k, m, true, ta, false, false}.run(grad_y, kept, out[1]);
+    }
+    return out;
+  }
+};
+
+struct Linear {
+  static constexpr std::string_view kName = "linear";
+  Kept x, weight;
+  Shape input;
+  int64_t outputs = 0;
+
+  Tensor forward(const Needs& needs, const Tensor& in, const Tensor& w, const Tensor& bias) {
+    input = in.shape();
+    Tensor y = Tensor::empty(input.with(-1, w.size(0)), in.dtype(), in.device());
+    Product{1, rows(), w.size(0), w.size(1), false, true}.run(in, w, y, bias);
+    if (needs[1]) x.keep(in);
+    if (needs[0]) weight.keep(w);
+    outputs = w.size(0);
+    return y;
+  }
+
+  Gradients backward(const Needs& needs, const Tensor& grad_y) const {
+    Gradients out(3);
+    const int64_t inputs = input[-1];
+    if (needs[0]) {
+      out[0] = Tensor::empty(input, grad_y.dtype(), grad_y.device());
+      Product{1, rows(), inputs, outputs, false, false}.run(grad_y, weight.get(kName), out[0]);
+    }
+    if (needs[1]) {
+      out[1] = Tensor::empty({outputs, inputs}, grad_y.dtype(), grad_y.device());
+      Product{1, outputs, inputs, rows(), true, false}.run(grad_y, x.get(kName), out[1]);
+    }
+    if (needs[2]) out[2] = sum(grad_y.alias({rows(), outputs}), {0});
+    return out;
+  }
+
+ private:
+  int64_t rows() const { return input.product(0, input.rank() - 1); }
+};
+
+}  // namespace detail
+
+TL_INLINE Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
+  require<ShapeError>(a.rank() >= 2 && b.rank() >= 2, "matmul: expected matrices, got ", a.shape(), " and ", b.shape());
+  require<DTypeError>(a.dtype() == b.dtype(), "matmul: both sides must have one type, got ", a.dtype(), " and ", b.dtype());
+  require<DeviceError>(a.device() == b.device(), "matmul: both sides must be on one device, got ", a.device(), " and ",
+                       b.device());
+  const bool ta = options.transpose_a, tb = options.transpose_b;
+  const int64_t m = a.size(ta ? -1 : -2), k = a.size(ta ? -2 : -1), n = b.size(tb ? -2 : -1);
+  require<ShapeError>(b.size(tb ? -1 : -2) == k, "matmul: a must be [..., M, K] and b [..., K, N]; got ", a.shape(),
+                      ta ? " transposed" : "", " and ", b.shape(), tb ? " transposed" : "");
+  const Shape result = a.shape().with(-2, m).with(-1, n);
+  if (b.rank() == 2) {
+    if (ta && a.rank() > 2)
+      return matmul(transpose(a), b, {.transpose_a = false, .transpose_b = tb});
+    const int64_t rows = a.shape().product(0, a.rank() - 2) * m;
+    return apply(detail::Matmul{{1, rows, n, k, ta, tb}, result, {}, {}, {}, {}}, a, b);
+  }
+  bool same = a.rank() == b.rank();
+  for (int d = 0; same && d < a.rank() - 2; ++d) same = a.size(d) == b.size(d);
+  require<ShapeError>(same, "matmul: leading sizes must be equal, or b a single matrix; got ", a.shape(), " and ", b.shape());
+  return apply(detail::Matmul{{a.shape().product(0, a.rank() - 2), m, n, k, ta, tb}, result, {}, {}, {}, {}}, a, b);
+}
+
+TL_INLINE Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  require<ShapeError>(weight.rank() == 2, "linear: weight must be [Out, In]; got ", weight.shape());
+  require<ShapeError>(x.rank() >= 1 && x.size(-1) == weight.size(1), "linear: x must be [..., In] with In = ",
+                      weight.size(1), "; got ", x.shape());
+  require<ShapeError>(!bias.defined() || bias.shape() == Shape{weight.size(0)}, "linear: bias must be [Out] with Out = ",
+                      weight.size(0), "; got ", bias.defined() ? bias.shape() : Shape());
+  require<DTypeError>(x.dtype() == weight.dtype(), "linear: x is ", x.dtype(), ", weight is ", weight.dtype());
+  require<DeviceError>(x.device() == weight.device(), "linear: x is on ", x.device(), ", weight on ", weight.device());
+  return apply(detail::Linear{}, x, weight, bias);
+}
+
+}  // namespace tl::inline TL_ABI
