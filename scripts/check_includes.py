@@ -96,7 +96,7 @@ def check_compiled(write):
 def main():
     if sys.argv[1:] not in ([], ["--write"]):
         sys.exit(__doc__)
-    problems = [*check_layers(), *check_kernels(), *check_compiled(write=bool(sys.argv[1:]))]
+    problems = [*check_compiled(write=bool(sys.argv[1:])), *check_layers(), *check_kernels()]
     print("\n".join(problems) if problems else "includes are in order")
     sys.exit(1 if problems else 0)
 

@@ -4,32 +4,32 @@ include(FetchContent)
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 
-# tl_fetch(name url commit): the sources of a project that is only headers, unpacked into _deps/headers/<name>.
-macro(tl_fetch_headers name url commit)
+# tl_fetch(name url commit): unpacks a project's sources into _deps/<name> and sets <name>_SOURCE_DIR.
+macro(tl_fetch name url commit)
   message(STATUS "tl: ${name} is not installed, fetching ${url}")
-  FetchContent_Declare(tl_${name} GIT_REPOSITORY ${url} GIT_TAG ${commit}
-    SOURCE_DIR "${PROJECT_BINARY_DIR}/_deps/headers/${name}" SOURCE_SUBDIR none)
-  FetchContent_MakeAvailable(tl_${name})
+  FetchContent_Declare(${name} GIT_REPOSITORY ${url} GIT_TAG ${commit}
+    SOURCE_DIR "${PROJECT_BINARY_DIR}/_deps/${name}" SOURCE_SUBDIR none)
+  FetchContent_MakeAvailable(${name})
 endmacro()
 
-# tl_fetch_project(name url commit): a project with a CMake build of its own.
+# tl_fetch_project(name url commit): the same for a project with a CMake build, of which only what is used gets built and
+# nothing installed.
 macro(tl_fetch_project name url commit)
-  message(STATUS "tl: ${name} is not installed, fetching ${url}")
-  FetchContent_Declare(${name} GIT_REPOSITORY ${url} GIT_TAG ${commit})
-  FetchContent_MakeAvailable(${name})
+  tl_fetch(${name} ${url} ${commit})
+  add_subdirectory("${PROJECT_BINARY_DIR}/_deps/${name}" "${PROJECT_BINARY_DIR}/_deps/${name}-build" EXCLUDE_FROM_ALL)
 endmacro()
 
 # The headers that tl's own headers include: stb/stb_image.h and nlohmann/json.hpp.
 function(tl_add_header_dependencies target)
   find_path(TL_STB_INCLUDE_DIR stb/stb_image.h)
   if(NOT TL_STB_INCLUDE_DIR)
-    tl_fetch_headers(stb https://github.com/nothings/stb.git 31c1ad37456438565541f4919958214b6e762fb4)
-    set(TL_STB_INCLUDE_DIR "${PROJECT_BINARY_DIR}/_deps/headers" CACHE PATH "" FORCE)
+    tl_fetch(stb https://github.com/nothings/stb.git 31c1ad37456438565541f4919958214b6e762fb4)
+    set(TL_STB_INCLUDE_DIR "${PROJECT_BINARY_DIR}/_deps" CACHE PATH "" FORCE)
   endif()
   find_path(TL_JSON_INCLUDE_DIR nlohmann/json.hpp)
   if(NOT TL_JSON_INCLUDE_DIR)
-    tl_fetch_headers(json https://github.com/nlohmann/json.git 9cca280a4d0ccf0c08f47a99aa71d1b0e52f8d03)
-    set(TL_JSON_INCLUDE_DIR "${PROJECT_BINARY_DIR}/_deps/headers/json/include" CACHE PATH "" FORCE)
+    tl_fetch(json https://github.com/nlohmann/json.git 9cca280a4d0ccf0c08f47a99aa71d1b0e52f8d03)
+    set(TL_JSON_INCLUDE_DIR "${PROJECT_BINARY_DIR}/_deps/json/include" CACHE PATH "" FORCE)
   endif()
   target_include_directories(${target} SYSTEM INTERFACE
     $<BUILD_INTERFACE:${TL_STB_INCLUDE_DIR}> $<BUILD_INTERFACE:${TL_JSON_INCLUDE_DIR}>)
@@ -39,7 +39,6 @@ macro(tl_require_doctest)
   find_package(doctest QUIET)
   if(NOT doctest_FOUND)
     tl_fetch_project(doctest https://github.com/doctest/doctest.git ae7a13539fb71f270b87eb2e874fbac80bc8dda2)
-    add_library(doctest::doctest ALIAS doctest)
   endif()
 endmacro()
 

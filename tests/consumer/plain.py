@@ -35,6 +35,8 @@ with tempfile.TemporaryDirectory() as temporary:
         sys.exit(result.stderr)
     build_and_run(folder, "compiled", "-DTL_COMPILED", project / "main.cpp", engine)
 
-    _, result = build(folder, "mixed", "-DTL_COMPILED", project / "main.cpp", "-UTL_COMPILED")
+    # A file compiled the other way has definitions, but under names of their own.
+    other, result = build(folder, "other.o", "-Dmain=other", "-c", project / "main.cpp")
+    _, result = build(folder, "mixed", "-DTL_COMPILED", project / "main.cpp", other)
     if result.returncode == 0 or "abi_v0_compiled" not in result.stderr:
-        sys.exit("a program compiled for tl::compiled links without it")
+        sys.exit("a program may mix files that are compiled with and without TL_COMPILED: " + result.stderr)
