@@ -29,6 +29,7 @@
 
 #if defined(__GNUC__) || defined(__clang__)
 #define TL_ALWAYS_INLINE inline __attribute__((always_inline))
+#define TL_INLINE_LAMBDA __attribute__((always_inline))  // after the parameter list of a lambda
 #define TL_NOINLINE __attribute__((noinline))
 #define TL_RESTRICT __restrict__
 #else

@@ -2,13 +2,21 @@
 // region. TL_VECTOR_BYTES is the width of its vectors.
 #include "tl/cpu/isa/simd.inl"
 //
+#include "tl/cpu/isa/math.inl"
+//
 #include "tl/cpu/isa/functors.inl"
 //
 #include "tl/cpu/isa/elementwise.inl"
 #include "tl/cpu/isa/reduce.inl"
+//
+#include "tl/cpu/isa/activation.inl"
+#include "tl/cpu/isa/multiply.inl"
 #include "tl/cpu/isa/gemm.inl"
-#include "tl/cpu/isa/conv.inl"
+#include "tl/cpu/isa/sums.inl"
+#include "tl/cpu/isa/taps.inl"
 #include "tl/cpu/isa/depthwise.inl"
+#include "tl/cpu/isa/conv.inl"
+//
 #include "tl/cpu/isa/pool.inl"
 #include "tl/cpu/isa/norm.inl"
 #include "tl/cpu/isa/softmax.inl"

@@ -15,10 +15,21 @@ struct VectorTypes<double> {
   typedef int64_t Lane;
 };
 
-/// Lanes that are all ones (true) or all zeros.
+/// The count of a full vector, known to the compiler: `Vec::load(p, Whole{})` is one instruction.
+struct Whole {};
+
+/// A choice for each lane: one bit each in AVX-512, all ones or all zeros elsewhere.
 template <class T>
 struct Mask {
-  typename VectorTypes<T>::Bits v;
+#if TL_X86 && TL_VECTOR_BYTES == 64
+  using Bits = std::conditional_t<sizeof(T) == 4, __mmask16, __mmask8>;
+#else
+  using Bits = typename VectorTypes<T>::Bits;
+#endif
+  Bits v;
+
+  friend TL_ALWAYS_INLINE Mask operator&(Mask a, Mask b) { return {static_cast<Bits>(a.v & b.v)}; }
+  friend TL_ALWAYS_INLINE Mask operator|(Mask a, Mask b) { return {static_cast<Bits>(a.v | b.v)}; }
 };
 
 /// TL_VECTOR_BYTES / sizeof(T) numbers with the arithmetic of T.
@@ -32,7 +43,9 @@ struct Vec {
 
   Vec() = default;
   TL_ALWAYS_INLINE Vec(Native native) : v(native) {}
-  TL_ALWAYS_INLINE Vec(T value) : v(value - Native{}) {}  // every lane
+  template <class Number>
+    requires std::is_arithmetic_v<Number>
+  TL_ALWAYS_INLINE Vec(Number value) : v(static_cast<T>(value) - Native{}) {}  // every lane
 
   static TL_ALWAYS_INLINE Vec load(const T* p) {
     Vec out;
@@ -40,14 +53,18 @@ struct Vec {
     return out;
   }
   TL_ALWAYS_INLINE void store(T* p) const { __builtin_memcpy(p, &v, sizeof v); }
+  static TL_ALWAYS_INLINE Vec load(const T* p, Whole) { return load(p); }
+  TL_ALWAYS_INLINE void store(T* p, Whole) const { store(p); }
 
-  /// The first n lanes (0 < n < kLanes); the others are zero. Memory past them is not touched.
+  /// The first n lanes (0 <= n < kLanes); the others are zero. Memory past them is not touched.
   static TL_ALWAYS_INLINE Vec load(const T* p, int64_t n) {
 #if TL_X86 && TL_VECTOR_BYTES == 64
     if constexpr (sizeof(T) == 4)
-      return Vec(Native(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p)));
+      return Vec((Native)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p));
+#elif TL_X86 && TL_VECTOR_BYTES == 32
+    if constexpr (sizeof(T) == 4) return Vec((Native)_mm256_maskload_ps(p, first_lanes(n)));
 #endif
-    Vec out(T(0));
+    Vec out(0);
     for (int64_t i = 0; i < n; ++i) out.v[i] = p[i];
     return out;
   }
@@ -55,6 +72,11 @@ struct Vec {
 #if TL_X86 && TL_VECTOR_BYTES == 64
     if constexpr (sizeof(T) == 4) {
       _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1u), (__m512)v);
+      return;
+    }
+#elif TL_X86 && TL_VECTOR_BYTES == 32
+    if constexpr (sizeof(T) == 4) {
+      _mm256_maskstore_ps(p, first_lanes(n), (__m256)v);
       return;
     }
 #endif
@@ -68,23 +90,119 @@ struct Vec {
   friend TL_ALWAYS_INLINE Vec operator-(Vec a) { return -a.v; }
   friend TL_ALWAYS_INLINE Vec& operator+=(Vec& a, Vec b) { return a = a + b; }
   friend TL_ALWAYS_INLINE Vec& operator*=(Vec& a, Vec b) { return a = a * b; }
-  friend TL_ALWAYS_INLINE Mask<T> operator<(Vec a, Vec b) { return {(Bits)(a.v < b.v)}; }
-  friend TL_ALWAYS_INLINE Mask<T> operator>(Vec a, Vec b) { return {(Bits)(a.v > b.v)}; }
-  friend TL_ALWAYS_INLINE Mask<T> operator<=(Vec a, Vec b) { return {(Bits)(a.v <= b.v)}; }
-  friend TL_ALWAYS_INLINE Mask<T> operator>=(Vec a, Vec b) { return {(Bits)(a.v >= b.v)}; }
-  friend TL_ALWAYS_INLINE Mask<T> operator==(Vec a, Vec b) { return {(Bits)(a.v == b.v)}; }
+
+#if TL_X86 && TL_VECTOR_BYTES == 64
+#define TL_COMPARE(op, predicate)                                                                             \
+  friend TL_ALWAYS_INLINE Mask<T> operator op(Vec a, Vec b) {                                                 \
+    if constexpr (sizeof(T) == 4) return {_mm512_cmp_ps_mask((__m512)a.v, (__m512)b.v, predicate)};           \
+    else return {_mm512_cmp_pd_mask((__m512d)a.v, (__m512d)b.v, predicate)};                                  \
+  }
+#else
+#define TL_COMPARE(op, predicate) \
+  friend TL_ALWAYS_INLINE Mask<T> operator op(Vec a, Vec b) { return {(Bits)(a.v op b.v)}; }
+#endif
+  TL_COMPARE(<, _CMP_LT_OQ)
+  TL_COMPARE(>, _CMP_GT_OQ)
+  TL_COMPARE(<=, _CMP_LE_OQ)
+  TL_COMPARE(>=, _CMP_GE_OQ)
+  TL_COMPARE(==, _CMP_EQ_OQ)
+  TL_COMPARE(!=, _CMP_NEQ_UQ)
+#undef TL_COMPARE
+
+#if TL_X86 && TL_VECTOR_BYTES == 32
+ private:
+  static TL_ALWAYS_INLINE __m256i first_lanes(int64_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+#endif
 };
 
+/// The first n lanes.
 template <class T>
-TL_ALWAYS_INLINE Mask<T> operator&(Mask<T> a, Mask<T> b) { return {a.v & b.v}; }
+TL_ALWAYS_INLINE Mask<T> first_lanes(int64_t n) {
+#if TL_X86 && TL_VECTOR_BYTES == 64
+  return {static_cast<typename Mask<T>::Bits>((1u << n) - 1u)};
+#else
+  typename VectorTypes<T>::Bits lane{};
+  for (int64_t i = 0; i < Vec<T>::kLanes; ++i) lane[i] = static_cast<typename VectorTypes<T>::Lane>(i);
+  return {lane < static_cast<typename VectorTypes<T>::Lane>(n)};
+#endif
+}
 
 /// if_true where the mask is set, else if_false.
 template <class T>
 TL_ALWAYS_INLINE Vec<T> select(Mask<T> mask, Vec<T> if_true, Vec<T> if_false) {
-  using Bits = typename Vec<T>::Bits;
   using Native = typename Vec<T>::Native;
+#if TL_X86 && TL_VECTOR_BYTES == 64
+  if constexpr (sizeof(T) == 4)
+    return Vec<T>((Native)_mm512_mask_blend_ps(mask.v, (__m512)if_false.v, (__m512)if_true.v));
+  else return Vec<T>((Native)_mm512_mask_blend_pd(mask.v, (__m512d)if_false.v, (__m512d)if_true.v));
+#else
+#if TL_X86 && TL_VECTOR_BYTES == 32
+  if constexpr (sizeof(T) == 4)
+    return Vec<T>((Native)_mm256_blendv_ps((__m256)if_false.v, (__m256)if_true.v, (__m256)mask.v));
+#endif
+  using Bits = typename Vec<T>::Bits;
   return Vec<T>((Native)((mask.v & (Bits)if_true.v) | (~mask.v & (Bits)if_false.v)));
+#endif
 }
+
+/// One int32 for each lane of a Vec<T>: places of maxima.
+template <class T>
+struct IndexVec {
+  using Bits = typename VectorTypes<T>::Bits;
+  using Lane = typename VectorTypes<T>::Lane;
+  Bits v;
+
+  IndexVec() = default;
+  TL_ALWAYS_INLINE IndexVec(Bits bits) : v(bits) {}
+  explicit TL_ALWAYS_INLINE IndexVec(int64_t value) : v(static_cast<Lane>(value) - Bits{}) {}
+
+  template <class Count>
+  static TL_ALWAYS_INLINE IndexVec load(const int32_t* p, Count n) {
+    if constexpr (sizeof(T) == 4) {
+      return IndexVec((Bits)Vec<float>::load(reinterpret_cast<const float*>(p), n).v);
+    } else {
+      IndexVec out(0);
+      for (int64_t i = 0; i < lanes(n); ++i) out.v[i] = p[i];
+      return out;
+    }
+  }
+  template <class Count>
+  TL_ALWAYS_INLINE void store(int32_t* p, Count n) const {
+    if constexpr (sizeof(T) == 4) {
+      Vec<float>((typename Vec<float>::Native)v).store(reinterpret_cast<float*>(p), n);
+    } else {
+      for (int64_t i = 0; i < lanes(n); ++i) p[i] = static_cast<int32_t>(v[i]);
+    }
+  }
+
+  friend TL_ALWAYS_INLINE Mask<T> operator==(IndexVec a, IndexVec b) {
+#if TL_X86 && TL_VECTOR_BYTES == 64
+    if constexpr (sizeof(T) == 4) return {_mm512_cmpeq_epi32_mask((__m512i)a.v, (__m512i)b.v)};
+    else return {_mm512_cmpeq_epi64_mask((__m512i)a.v, (__m512i)b.v)};
+#else
+    return {(Bits)(a.v == b.v)};
+#endif
+  }
+
+ private:
+  static constexpr int64_t lanes(Whole) { return Vec<T>::kLanes; }
+  static constexpr int64_t lanes(int64_t n) { return n; }
+};
+
+template <class T>
+TL_ALWAYS_INLINE IndexVec<T> select(Mask<T> mask, IndexVec<T> if_true, IndexVec<T> if_false) {
+  using Native = typename Vec<T>::Native;
+  using Bits = typename Vec<T>::Bits;
+  return IndexVec<T>((Bits)select(mask, Vec<T>((Native)if_true.v), Vec<T>((Native)if_false.v)).v);
+}
+
+/// Replaces the lanes that a vector of n lanes does not have.
+template <class T>
+TL_ALWAYS_INLINE Vec<T> fill_rest(Vec<T> a, Whole, T) { return a; }
+template <class T>
+TL_ALWAYS_INLINE Vec<T> fill_rest(Vec<T> a, int64_t n, T value) { return select(first_lanes<T>(n), a, Vec<T>(value)); }
 
 /// a * b + c, rounded once where the instruction set has it.
 template <class T>
@@ -101,11 +219,54 @@ TL_ALWAYS_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
 #endif
 }
 
-/// The larger (smaller) of each lane; b where either is NaN.
+/// The value as it is: keeps the compiler from fusing a product with the sum that follows, where each must be rounded.
 template <class T>
-TL_ALWAYS_INLINE Vec<T> max(Vec<T> a, Vec<T> b) { return select(a > b, a, b); }
+TL_ALWAYS_INLINE Vec<T> rounded(Vec<T> a) {
+#if TL_X86 && TL_VECTOR_BYTES == 64
+  __asm__("" : "+v"(a.v));
+#elif TL_X86
+  __asm__("" : "+x"(a.v));
+#else
+  __asm__("" : "+w"(a.v));
+#endif
+  return a;
+}
+
+/// The larger of each lane; b where either is NaN.
 template <class T>
-TL_ALWAYS_INLINE Vec<T> min(Vec<T> a, Vec<T> b) { return select(a < b, a, b); }
+TL_ALWAYS_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
+#if TL_X86
+  using Native = typename Vec<T>::Native;
+  if constexpr (sizeof(T) == 4) {
+#if TL_VECTOR_BYTES == 64
+    return Vec<T>((Native)_mm512_maskz_max_ps(static_cast<__mmask16>(-1), (__m512)a.v, (__m512)b.v));
+#elif TL_VECTOR_BYTES == 32
+    return Vec<T>((Native)_mm256_max_ps((__m256)a.v, (__m256)b.v));
+#else
+    return Vec<T>((Native)_mm_max_ps((__m128)a.v, (__m128)b.v));
+#endif
+  }
+#endif
+  return select(a > b, a, b);
+}
+
+/// The smaller of each lane; b where either is NaN.
+template <class T>
+TL_ALWAYS_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
+#if TL_X86
+  using Native = typename Vec<T>::Native;
+  if constexpr (sizeof(T) == 4) {
+#if TL_VECTOR_BYTES == 64
+    return Vec<T>((Native)_mm512_maskz_min_ps(static_cast<__mmask16>(-1), (__m512)a.v, (__m512)b.v));
+#elif TL_VECTOR_BYTES == 32
+    return Vec<T>((Native)_mm256_min_ps((__m256)a.v, (__m256)b.v));
+#else
+    return Vec<T>((Native)_mm_min_ps((__m128)a.v, (__m128)b.v));
+#endif
+  }
+#endif
+  return select(a < b, a, b);
+}
 
 template <class T>
 TL_ALWAYS_INLINE Vec<T> abs(Vec<T> a) {
@@ -114,8 +275,29 @@ TL_ALWAYS_INLINE Vec<T> abs(Vec<T> a) {
   return Vec<T>((Native)((Bits)a.v & std::numeric_limits<typename VectorTypes<T>::Lane>::max()));
 }
 
+/// |magnitude| with the sign of `sign`.
+template <class T>
+TL_ALWAYS_INLINE Vec<T> copysign(Vec<T> magnitude, Vec<T> sign) {
+  using Native = typename Vec<T>::Native;
+  using Bits = typename Vec<T>::Bits;
+  const Bits bit = std::numeric_limits<typename VectorTypes<T>::Lane>::min() - Bits{};
+  return Vec<T>((Native)((~bit & (Bits)magnitude.v) | (bit & (Bits)sign.v)));
+}
+
 template <class T>
 TL_ALWAYS_INLINE Vec<T> sqrt(Vec<T> a) {
+#if TL_X86
+  using Native = typename Vec<T>::Native;
+  if constexpr (sizeof(T) == 4) {
+#if TL_VECTOR_BYTES == 64
+    return Vec<T>((Native)_mm512_maskz_sqrt_ps(static_cast<__mmask16>(-1), (__m512)a.v));
+#elif TL_VECTOR_BYTES == 32
+    return Vec<T>((Native)_mm256_sqrt_ps((__m256)a.v));
+#else
+    return Vec<T>((Native)_mm_sqrt_ps((__m128)a.v));
+#endif
+  }
+#endif
   for (int64_t i = 0; i < Vec<T>::kLanes; ++i) a.v[i] = std::sqrt(a.v[i]);
   return a;
 }
@@ -135,4 +317,24 @@ TL_ALWAYS_INLINE T max_lane(Vec<T> a) {
   T out = a.v[0];
   for (int64_t i = 1; i < Vec<T>::kLanes; ++i) out = a.v[i] > out ? a.v[i] : out;
   return out;
+}
+
+/// Calls body(i, n) for the vectors of [first, last): n is Whole{}, but for a last, partial one the number of its lanes.
+template <class T, class Body>
+TL_ALWAYS_INLINE void for_each_vector(int64_t first, int64_t last, Body&& body) {
+  int64_t i = first;
+  for (; i + Vec<T>::kLanes <= last; i += Vec<T>::kLanes) body(i, Whole{});
+  if (i < last) body(i, last - i);
+}
+
+/// Elements of light work that are worth another thread. A multiple of every vector's lanes.
+inline constexpr int64_t kGrain = 32768;
+
+/// Rows of `cols` elements that are worth another thread.
+inline int64_t row_grain(int64_t cols) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(cols, 1)); }
+
+/// for_each_vector over [0, n), shared out among threads.
+template <class T, class Body>
+TL_ALWAYS_INLINE void parallel_vectors(int64_t n, const Body& body) {
+  parallel_for(n, kGrain, [&](int64_t first, int64_t last) { for_each_vector<T>(first, last, body); });
 }
