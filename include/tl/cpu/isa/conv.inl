@@ -1,0 +1,248 @@
+// Convolutions as matrix products whose left (or right) matrix is gathered from the picture while it is packed.
+
+/// The matrix of patches (im2col): a row for each place, in it all taps, in each the channels. It is never stored whole.
+template <class T>
+struct Patches {
+  const T* x;
+  TapAxis down, across;
+  int64_t pixel;     // elements from one pixel to the next
+  int64_t channels;  // that are read, of one group
+
+  /// A place in the picture, advanced without dividing.
+  struct Place {
+    int64_t image, y, x;
+  };
+  Place place(int64_t row) const {
+    return {row / (down.places * across.places), row / across.places % down.places, row % across.places};
+  }
+  void advance(Place& at) const {
+    if (++at.x < across.places) return;
+    at.x = 0;
+    if (++at.y < down.places) return;
+    at.y = 0;
+    ++at.image;
+  }
+
+  /// Elements [first, first + count) of the row of `at`, zero outside of the picture.
+  void copy_row(const Place& at, int64_t first, int64_t count, T* out) const {
+    if (count == 0) return;  // of a phase that no tap reaches
+    // Neighbouring taps lie one after the other in memory when they do so in the picture: then a run is a row of taps.
+    const int64_t run_taps = across.tap_step == 1 && channels == pixel ? across.taps : 1;
+    const int64_t run = run_taps * channels, runs_across = across.taps / run_taps;
+    const int64_t top = down.origin + at.y * down.step, left = across.origin + at.x * across.step;
+    int64_t number = first / run, skip = first % run;
+    int64_t tap_y = number / runs_across, tap_x = number % runs_across;
+    while (count > 0) {
+      const int64_t y = top + tap_y * down.tap_step, x_first = left + tap_x * across.tap_step;
+      const int64_t end = std::min(run, skip + count);
+      int64_t inside_first = end, inside_last = end;
+      if (y >= 0 && y < down.size) {
+        inside_first = std::clamp(std::clamp<int64_t>(-x_first, 0, run_taps) * channels, skip, end);
+        inside_last = std::clamp(std::clamp<int64_t>(across.size - x_first, 0, run_taps) * channels, inside_first, end);
+      }
+      out = std::fill_n(out, inside_first - skip, T(0));
+      if (inside_last > inside_first)
+        out = std::copy_n(x + ((at.image * down.size + y) * across.size + x_first) * pixel + inside_first,
+                          inside_last - inside_first, out);
+      out = std::fill_n(out, end - inside_last, T(0));
+      count -= end - skip;
+      skip = 0;
+      if (++tap_x == runs_across) {
+        tap_x = 0;
+        ++tap_y;
+      }
+    }
+  }
+};
+
+/// Patches as the left matrix.
+template <class T>
+struct PatchesLeft {
+  const Patches<T>& patches;
+
+  RowView<T> rows(int64_t first, int64_t count, int64_t k_first, int64_t k_count, int64_t, T* buffer) const {
+    const int64_t stride = copied_stride<T>(k_count);
+    auto place = patches.place(first);
+    for (int64_t i = 0; i < count; ++i, patches.advance(place))
+      patches.copy_row(place, k_first, k_count, buffer + i * stride);
+    return {buffer, stride, 1};
+  }
+};
+
+/// Patches as the right matrix.
+template <class T>
+struct PatchesRight {
+  const Patches<T>& patches;
+  int64_t first_row;
+
+  void pack(int64_t k_first, int64_t k_count, int64_t col_first, int64_t cols, T* packed, int64_t place_in_panel,
+            int64_t panel_rows) const {
+    T* const row = scratch(ScratchUse::rows).get<T>(cols);
+    auto place = patches.place(first_row + k_first);
+    for (int64_t p = 0; p < k_count; ++p, patches.advance(place)) {
+      patches.copy_row(place, col_first, cols, row);
+      spread_row(row, cols, packed, place_in_panel + p, panel_rows);
+    }
+  }
+};
+
+/// The picture that the kernel's taps see, channels of one group.
+template <class T>
+Patches<T> patches_of(const ConvGeometry& g, const T* x) {
+  return {.x = x,
+          .down = {g.h, g.oh, -g.pad_top, g.stride_h, g.kh, g.dilation_h},
+          .across = {g.w, g.ow, -g.pad_left, g.stride_w, g.kw, g.dilation_w},
+          .pixel = g.cin,
+          .channels = g.cin / g.groups};
+}
+
+/// Whether each output place reads exactly the input place of the same number.
+inline bool is_pointwise(const ConvGeometry& g) {
+  return g.kh == 1 && g.kw == 1 && g.stride_h == 1 && g.stride_w == 1 && g.pad_top == 0 && g.pad_left == 0 &&
+         g.oh == g.h && g.ow == g.w;
+}
+
+template <class T>
+void conv_forward_dense(const ConvForwardArgs<T>& args) {
+  const ConvGeometry& g = args.geometry;
+  const int64_t group_in = g.cin / g.groups, group_out = g.cout / g.groups;
+  const int64_t m = g.n * g.oh * g.ow, k = g.kh * g.kw * group_in;
+  for (int64_t group = 0; group < g.groups; ++group) {
+    const int64_t out = group * group_out;
+    const ColsRight<T> right{args.weight + out * k, k};
+    const StoreTiles<T, EvenRows> result{.c = args.y + out,
+                                         .place = {g.cout},
+                                         .bias = args.bias ? args.bias + out : nullptr,
+                                         .residual = args.residual ? args.residual + out : nullptr,
+                                         .activation = args.activation};
+    const T* const x = args.x + group * group_in;
+    if (is_pointwise(g)) {
+      multiply<T>(m, group_out, k, StridedLeft<T>{x, g.cin, 1}, right, result);
+    } else {
+      const Patches<T> patches = patches_of(g, x);
+      multiply<T>(m, group_out, k, PatchesLeft<T>{patches}, right, result);
+    }
+  }
+}
+
+/// Where the rows of one pair of phases lie in grad_x.
+struct PhaseRows {
+  int64_t across_places, down_places;
+  int64_t image, line, pixel;  // elements from one to the next
+
+  int64_t offset(int64_t row) const {
+    const int64_t line_number = row / across_places;
+    return line_number / down_places * image + line_number % down_places * line + row % across_places * pixel;
+  }
+};
+
+/// The kernel as the right matrix of the backward pass: [taps of a phase * cout, cin].
+template <class T>
+struct KernelRight {
+  const T* weight;  // [cout, kh, kw, cin]
+  const Phase &down, &across;
+  int64_t kw, cout, cin, kernel_size;
+
+  void pack(int64_t k_first, int64_t k_count, int64_t col_first, int64_t cols, T* packed, int64_t place,
+            int64_t panel_rows) const {
+    for (int64_t p = 0; p < k_count; ++p) {
+      const int64_t tap = (k_first + p) / cout, out = (k_first + p) % cout;
+      const int64_t y = down.kernel_first + tap / across.taps * down.kernel_step;
+      const int64_t x = across.kernel_first + tap % across.taps * across.kernel_step;
+      spread_row(weight + out * kernel_size + (y * kw + x) * cin + col_first, cols, packed, place + p, panel_rows);
+    }
+  }
+};
+
+template <class T>
+void conv_backward_data_dense(const ConvBackwardDataArgs<T>& args) {
+  const ConvGeometry& g = args.geometry;
+  const int64_t group_in = g.cin / g.groups, group_out = g.cout / g.groups, kernel_size = g.kh * g.kw * group_in;
+  for (int64_t group = 0; group < g.groups; ++group) {
+    const T* const grad_y = args.grad_y + group * group_out;
+    const T* const weight = args.weight + group * group_out * kernel_size;
+    T* const grad_x = args.grad_x + group * group_in;
+    if (is_pointwise(g)) {
+      multiply<T>(g.n * g.h * g.w, group_in, group_out, StridedLeft<T>{grad_y, g.cout, 1},
+                  RowsRight<T>{weight, kernel_size}, StoreTiles<T, EvenRows>{.c = grad_x, .place = {g.cin}});
+      continue;
+    }
+    for (int64_t y = 0; y < std::min(g.stride_h, g.h); ++y)
+      for (int64_t x = 0; x < std::min(g.stride_w, g.w); ++x) {
+        const Phase down(y, g.h, g.kh, g.stride_h, g.dilation_h, g.pad_top);
+        const Phase across(x, g.w, g.kw, g.stride_w, g.dilation_w, g.pad_left);
+        const Patches<T> patches{.x = grad_y,
+                                 .down = {g.oh, down.places, down.origin, 1, down.taps, down.tap_step},
+                                 .across = {g.ow, across.places, across.origin, 1, across.taps, across.tap_step},
+                                 .pixel = g.cout,
+                                 .channels = group_out};
+        const KernelRight<T> right{weight, down, across, g.kw, group_out, group_in, kernel_size};
+        const StoreTiles<T, PhaseRows> result{.c = grad_x + (y * g.w + x) * g.cin,
+                                              .place = {across.places, down.places, g.h * g.w * g.cin,
+                                                        g.stride_h * g.w * g.cin, g.stride_w * g.cin}};
+        multiply<T>(g.n * down.places * across.places, group_in, down.taps * across.taps * group_out,
+                    PatchesLeft<T>{patches}, right, result);
+      }
+  }
+}
+
+template <class T>
+void backward_weight_piece(const ConvBackwardWeightArgs<T>& args, int64_t in, int64_t out, int64_t group_out, int64_t n,
+                           int64_t first, int64_t last, T* result) {
+  const ConvGeometry& g = args.geometry;
+  const StridedLeft<T> left{args.grad_y + first * g.cout + out, 1, g.cout};
+  const StoreTiles<T, EvenRows> store{.c = result, .place = {n}};
+  if (is_pointwise(g)) {
+    multiply<T>(group_out, n, last - first, left, RowsRight<T>{args.x + first * g.cin + in, g.cin}, store);
+  } else {
+    const Patches<T> patches = patches_of(g, args.x + in);
+    multiply<T>(group_out, n, last - first, left, PatchesRight<T>{patches, first}, store);
+  }
+}
+
+/// grad_weight [group_out, n] = grad_y [places, group_out]^T * patches [places, n]
+template <class T>
+void backward_weight_group(const ConvBackwardWeightArgs<T>& args, int64_t in, int64_t out, int64_t group_out, int64_t n,
+                           int64_t places) {
+  T* const grad_weight = args.grad_weight + out * n;
+  // Where the result is small and the sum long, the sum is cut into pieces that are computed side by side.
+  constexpr int64_t kMostPieces = 16, kShortestPiece = 1024, kLargestResult = 1 << 18;
+  const int64_t size = group_out * n;
+  const int64_t pieces = size > kLargestResult ? 1 : std::clamp<int64_t>(places / kShortestPiece, 1, kMostPieces);
+  if (pieces == 1) {
+    backward_weight_piece(args, in, out, group_out, n, 0, places, grad_weight);
+    return;
+  }
+  T* const partial = scratch(ScratchUse::partial).get<T>(pieces * size);
+  parallel_for(pieces, 1, [&, partial](int64_t first, int64_t last) {
+    for (int64_t piece = first; piece < last; ++piece)
+      backward_weight_piece(args, in, out, group_out, n, places * piece / pieces, places * (piece + 1) / pieces,
+                            partial + piece * size);
+  });
+  parallel_for(size, 4096, [=](int64_t first, int64_t last) {
+    sum_pieces(partial, pieces, size, first, last, grad_weight);
+  });
+}
+
+template <class T>
+void conv_backward_weight_dense(const ConvBackwardWeightArgs<T>& args) {
+  const ConvGeometry& g = args.geometry;
+  const int64_t group_in = g.cin / g.groups, group_out = g.cout / g.groups, n = g.kh * g.kw * group_in;
+  const int64_t places = g.n * g.oh * g.ow;
+  for (int64_t group = 0; group < g.groups; ++group)
+    backward_weight_group(args, group * group_in, group * group_out, group_out, n, places);
+  if (args.grad_bias) sum_rows(args.grad_y, places, g.cout, args.grad_bias);
+}
+
+template <class T>
+void conv_forward(const ConvForwardArgs<T>& args) {
+  is_depthwise(args.geometry) ? depthwise_forward(args) : conv_forward_dense(args);
+}
+template <class T>
+void conv_backward_data(const ConvBackwardDataArgs<T>& args) {
+  is_depthwise(args.geometry) ? depthwise_backward_data(args) : conv_backward_data_dense(args);
+}
+template <class T>
+void conv_backward_weight(const ConvBackwardWeightArgs<T>& args) {
+  is_depthwise(args.geometry) ? depthwise_backward_weight(args) : conv_backward_weight_dense(args);
+}

@@ -1,0 +1,296 @@
+// Depthwise convolution: each channel has its own kernel. No matrix product: vectors run over channels, and a few places of
+// one line are computed together, so that the pixels they share are loaded once.
+
+inline bool is_depthwise(const ConvGeometry& g) { return g.groups == g.cin && g.cin == g.cout && g.groups > 1; }
+
+/// One line of places and the taps that they read. A weight's vector for tap (y, x) is at weight + y * down + x * across.
+template <class T>
+struct DepthwiseLine {
+  const T* x;  // the image
+  TapAxis down, across;
+  int64_t y;  // the place along `down`
+  int64_t channels;
+  const T* zeros;  // [channels], read in place of pixels outside of the picture
+
+  const T* pixel(int64_t tap_y, int64_t at_x) const {
+    const int64_t at_y = down.origin + y * down.step + tap_y * down.tap_step;
+    const bool inside = at_y >= 0 && at_y < down.size && at_x >= 0 && at_x < across.size;
+    return inside ? x + (at_y * across.size + at_x) * channels : zeros;
+  }
+};
+
+template <class T>
+struct DepthwiseOut {
+  T* y;            // the first place of the line
+  int64_t stride;  // from one place to the next
+  const T *bias, *residual;
+  Activation activation;
+};
+
+constexpr int kLinePlaces = 4;  // computed together
+constexpr int kMostLines = 7;   // of a kernel with a compiled width
+
+/// The pixels that the taps of `kLinePlaces` neighbouring places read: kTaps taps, kStep pixels from place to place.
+template <class T, int kTaps, int kStep>
+struct PixelWindow {
+  static constexpr int kPixels = (kLinePlaces - 1) * kStep + kTaps;
+  const T* at[kMostLines][kPixels];
+
+  PixelWindow(const DepthwiseLine<T>& line, int64_t first, int64_t places) {
+    const int64_t used = (places - 1) * kStep + kTaps, left = line.across.origin + first * kStep;
+    for (int64_t y = 0; y < line.down.taps; ++y)
+      for (int64_t i = 0; i < kPixels; ++i) at[y][i] = i < used ? line.pixel(y, left + i) : line.zeros;
+  }
+};
+
+template <class T>
+TL_ALWAYS_INLINE void finish_place(const DepthwiseOut<T>& out, int64_t place, int64_t c, int64_t left, Vec<T> sum) {
+  if (out.bias) sum += load_up_to(out.bias + c, left);
+  if (out.residual) sum += load_up_to(out.residual + place * out.stride + c, left);
+  store_up_to(bounded(out.activation, sum), out.y + place * out.stride + c, left);
+}
+
+template <class T, int kTaps, int kStep>
+void depthwise_places(const DepthwiseLine<T>& line, const T* weight, int64_t weight_down, int64_t weight_across,
+                      int64_t first, int64_t places, const DepthwiseOut<T>& out) {
+  using Window = PixelWindow<T, kTaps, kStep>;
+  const Window window(line, first, places);
+  const int64_t lines = line.down.taps, channels = line.channels;
+  for (int64_t c = 0; c < channels; c += Vec<T>::kLanes) {
+    const int64_t left = channels - c;
+    Vec<T> sums[kLinePlaces];
+    TL_UNROLL
+    for (int o = 0; o < kLinePlaces; ++o) sums[o] = Vec<T>(T(0));
+    for (int64_t y = 0; y < lines; ++y) {
+      Vec<T> w[kTaps];
+      TL_UNROLL
+      for (int t = 0; t < kTaps; ++t) w[t] = load_up_to(weight + y * weight_down + t * weight_across + c, left);
+      TL_UNROLL
+      for (int i = 0; i < Window::kPixels; ++i) {
+        const Vec<T> pixel = load_up_to(window.at[y][i] + c, left);
+        TL_UNROLL
+        for (int o = 0; o < kLinePlaces; ++o)
+          if (i - o * kStep >= 0 && i - o * kStep < kTaps) sums[o] = fma(pixel, w[i - o * kStep], sums[o]);
+      }
+    }
+    TL_UNROLL
+    for (int o = 0; o < kLinePlaces; ++o)
+      if (o < places) finish_place(out, first + o, c, left, sums[o]);
+  }
+}
+
+/// The same for any kernel and dilation, place by place.
+template <class T>
+void depthwise_places_any(const DepthwiseLine<T>& line, const T* weight, int64_t weight_down, int64_t weight_across,
+                          int64_t first, int64_t places, const DepthwiseOut<T>& out) {
+  const int64_t taps = line.down.taps * line.across.taps;
+  const T** const pixels = scratch(ScratchUse::rows).get<const T*>(taps);
+  for (int64_t place = first; place < first + places; ++place) {
+    const int64_t at_x = line.across.origin + place * line.across.step;
+    for (int64_t tap = 0; tap < taps; ++tap)
+      pixels[tap] = line.pixel(tap / line.across.taps, at_x + tap % line.across.taps * line.across.tap_step);
+    for (int64_t c = 0; c < line.channels; c += Vec<T>::kLanes) {
+      const int64_t left = line.channels - c;
+      Vec<T> sum(T(0));
+      for (int64_t tap = 0; tap < taps; ++tap)
+        sum = fma(load_up_to(pixels[tap] + c, left),
+                  load_up_to(weight + tap / line.across.taps * weight_down + tap % line.across.taps * weight_across + c,
+                             left),
+                  sum);
+      finish_place(out, place, c, left, sum);
+    }
+  }
+}
+
+template <class T, int kTaps, int kStep>
+bool fits_window(const DepthwiseLine<T>& line) {
+  return line.across.taps == kTaps && line.across.step == kStep && line.across.tap_step == 1 &&
+         line.down.taps <= kMostLines;
+}
+
+template <class T>
+void depthwise_line(const DepthwiseLine<T>& line, const T* weight, int64_t weight_down, int64_t weight_across,
+                    const DepthwiseOut<T>& out) {
+  auto* places = &depthwise_places_any<T>;
+  if (fits_window<T, 3, 1>(line)) places = &depthwise_places<T, 3, 1>;
+  else if (fits_window<T, 3, 2>(line)) places = &depthwise_places<T, 3, 2>;
+  else if (fits_window<T, 5, 1>(line)) places = &depthwise_places<T, 5, 1>;
+  else if (fits_window<T, 5, 2>(line)) places = &depthwise_places<T, 5, 2>;
+  else if (fits_window<T, 2, 1>(line)) places = &depthwise_places<T, 2, 1>;  // the phases of a backward pass
+  else if (fits_window<T, 1, 1>(line)) places = &depthwise_places<T, 1, 1>;
+  for (int64_t first = 0; first < line.across.places; first += kLinePlaces) {
+    const int64_t count = std::min<int64_t>(kLinePlaces, line.across.places - first);
+    places(line, weight, weight_down, weight_across, first, count, out);
+    for (int64_t place = first; place < first + count; ++place)
+      smooth_in_place(out.activation, out.y + place * out.stride, line.channels);
+  }
+}
+
+/// Weights as [taps, channels], then a row of zeros.
+template <class T>
+T* weights_by_tap(const ConvGeometry& g, const T* weight) {
+  const int64_t taps = g.kh * g.kw;
+  T* const by_tap = scratch(ScratchUse::pack_b).get<T>((taps + 1) * g.cin);
+  for (int64_t c = 0; c < g.cin; ++c)
+    for (int64_t tap = 0; tap < taps; ++tap) by_tap[tap * g.cin + c] = weight[c * taps + tap];
+  std::fill_n(by_tap + taps * g.cin, g.cin, T(0));
+  return by_tap;
+}
+
+/// Lines that make a range worth a thread.
+inline int64_t depthwise_grain(int64_t line_size, int64_t taps) {
+  return std::max<int64_t>((1 << 16) / std::max<int64_t>(line_size * taps, 1), 1);
+}
+
+template <class T>
+void depthwise_forward_lines(const ConvForwardArgs<T>& args, const T* weight, int64_t first, int64_t last) {
+  const ConvGeometry& g = args.geometry;
+  for (int64_t line = first; line < last; ++line) {
+    const int64_t image = line / g.oh, at = line * g.ow * g.cout;
+    depthwise_line<T>({.x = args.x + image * g.h * g.w * g.cin,
+                       .down = {g.h, g.oh, -g.pad_top, g.stride_h, g.kh, g.dilation_h},
+                       .across = {g.w, g.ow, -g.pad_left, g.stride_w, g.kw, g.dilation_w},
+                       .y = line % g.oh,
+                       .channels = g.cin,
+                       .zeros = weight + g.kh * g.kw * g.cin},
+                      weight, g.kw * g.cin, g.cin,
+                      {.y = args.y + at,
+                       .stride = g.cout,
+                       .bias = args.bias,
+                       .residual = args.residual ? args.residual + at : nullptr,
+                       .activation = args.activation});
+  }
+}
+
+template <class T>
+void depthwise_forward(const ConvForwardArgs<T>& args) {
+  const ConvGeometry& g = args.geometry;
+  const T* const weight = weights_by_tap(g, args.weight);
+  parallel_for(g.n * g.oh, depthwise_grain(g.ow * g.cin, g.kh * g.kw),
+               [&args, weight](int64_t first, int64_t last) { depthwise_forward_lines(args, weight, first, last); });
+}
+
+template <class T>
+void depthwise_backward_data_lines(const ConvBackwardDataArgs<T>& args, const T* weight, int64_t first, int64_t last) {
+  const ConvGeometry& g = args.geometry;
+  for (int64_t line = first; line < last; ++line) {
+    const int64_t image = line / g.h, y = line % g.h;
+    const Phase down(y % g.stride_h, g.h, g.kh, g.stride_h, g.dilation_h, g.pad_top);
+    for (int64_t x = 0; x < std::min(g.stride_w, g.w); ++x) {
+      const Phase across(x, g.w, g.kw, g.stride_w, g.dilation_w, g.pad_left);
+      depthwise_line<T>({.x = args.grad_y + image * g.oh * g.ow * g.cout,
+                         .down = {g.oh, down.places, down.origin, 1, down.taps, down.tap_step},
+                         .across = {g.ow, across.places, across.origin, 1, across.taps, across.tap_step},
+                         .y = y / g.stride_h,
+                         .channels = g.cin,
+                         .zeros = weight + g.kh * g.kw * g.cin},
+                        weight + (down.kernel_first * g.kw + across.kernel_first) * g.cin,
+                        down.kernel_step * g.kw * g.cin, across.kernel_step * g.cin,
+                        {.y = args.grad_x + (line * g.w + x) * g.cin,
+                         .stride = g.stride_w * g.cin,
+                         .bias = nullptr,
+                         .residual = nullptr,
+                         .activation = Activation::none});
+    }
+  }
+}
+
+template <class T>
+void depthwise_backward_data(const ConvBackwardDataArgs<T>& args) {
+  const ConvGeometry& g = args.geometry;
+  const T* const weight = weights_by_tap(g, args.weight);
+  parallel_for(g.n * g.h, depthwise_grain(g.w * g.cin, g.kh * g.kw), [&args, weight](int64_t first, int64_t last) {
+    depthwise_backward_data_lines(args, weight, first, last);
+  });
+}
+
+/// sums[tap, channels] += grad_y * pixel over some places of a line
+template <class T, int kTaps, int kStep>
+void depthwise_weight_places(const DepthwiseLine<T>& line, const T* grad_y, int64_t first, int64_t places, T* sums) {
+  using Window = PixelWindow<T, kTaps, kStep>;
+  const Window window(line, first, places);
+  const int64_t lines = line.down.taps, channels = line.channels;
+  const T* gradients[kLinePlaces];
+  for (int64_t o = 0; o < kLinePlaces; ++o)
+    gradients[o] = o < places ? grad_y + (first + o) * channels : line.zeros;
+  for (int64_t c = 0; c < channels; c += Vec<T>::kLanes) {
+    const int64_t left = channels - c;
+    Vec<T> gradient[kLinePlaces];
+    TL_UNROLL
+    for (int o = 0; o < kLinePlaces; ++o) gradient[o] = load_up_to(gradients[o] + c, left);
+    for (int64_t y = 0; y < lines; ++y) {
+      T* const at = sums + y * kTaps * channels + c;
+      Vec<T> sum[kTaps];
+      TL_UNROLL
+      for (int t = 0; t < kTaps; ++t) sum[t] = load_up_to(at + t * channels, left);
+      TL_UNROLL
+      for (int i = 0; i < Window::kPixels; ++i) {
+        const Vec<T> pixel = load_up_to(window.at[y][i] + c, left);
+        TL_UNROLL
+        for (int o = 0; o < kLinePlaces; ++o)
+          if (i - o * kStep >= 0 && i - o * kStep < kTaps)
+            sum[i - o * kStep] = fma(pixel, gradient[o], sum[i - o * kStep]);
+      }
+      TL_UNROLL
+      for (int t = 0; t < kTaps; ++t) store_up_to(sum[t], at + t * channels, left);
+    }
+  }
+}
+
+template <class T>
+void depthwise_weight_places_any(const DepthwiseLine<T>& line, const T* grad_y, int64_t first, int64_t places, T* sums) {
+  for (int64_t place = first; place < first + places; ++place)
+    for (int64_t tap = 0; tap < line.down.taps * line.across.taps; ++tap) {
+      const T* const pixel = line.pixel(tap / line.across.taps, line.across.origin + place * line.across.step +
+                                                                    tap % line.across.taps * line.across.tap_step);
+      T* const at = sums + tap * line.channels;
+      for (int64_t c = 0; c < line.channels; c += Vec<T>::kLanes) {
+        const int64_t left = line.channels - c;
+        store_up_to(fma(load_up_to(pixel + c, left), load_up_to(grad_y + place * line.channels + c, left),
+                        load_up_to(at + c, left)),
+                    at + c, left);
+      }
+    }
+}
+
+/// sums[tap, channels] over lines [first, last) of all images
+template <class T>
+void depthwise_weight_lines(const ConvBackwardWeightArgs<T>& args, const T* zeros, int64_t first, int64_t last,
+                            T* sums) {
+  const ConvGeometry& g = args.geometry;
+  std::fill_n(sums, g.kh * g.kw * g.cin, T(0));
+  for (int64_t number = first; number < last; ++number) {
+    const DepthwiseLine<T> line{.x = args.x + number / g.oh * g.h * g.w * g.cin,
+                                .down = {g.h, g.oh, -g.pad_top, g.stride_h, g.kh, g.dilation_h},
+                                .across = {g.w, g.ow, -g.pad_left, g.stride_w, g.kw, g.dilation_w},
+                                .y = number % g.oh,
+                                .channels = g.cin,
+                                .zeros = zeros};
+    auto* places = &depthwise_weight_places_any<T>;
+    if (fits_window<T, 3, 1>(line)) places = &depthwise_weight_places<T, 3, 1>;
+    else if (fits_window<T, 3, 2>(line)) places = &depthwise_weight_places<T, 3, 2>;
+    else if (fits_window<T, 5, 1>(line)) places = &depthwise_weight_places<T, 5, 1>;
+    else if (fits_window<T, 5, 2>(line)) places = &depthwise_weight_places<T, 5, 2>;
+    for (int64_t place = 0; place < g.ow; place += kLinePlaces)
+      places(line, args.grad_y + number * g.ow * g.cout, place, std::min<int64_t>(kLinePlaces, g.ow - place), sums);
+  }
+}
+
+template <class T>
+void depthwise_backward_weight(const ConvBackwardWeightArgs<T>& args) {
+  const ConvGeometry& g = args.geometry;
+  constexpr int64_t kMostPieces = 32;  // each sums up some lines; the pieces are added in their order
+  const int64_t lines = g.n * g.oh, taps = g.kh * g.kw, size = taps * g.cin;
+  const int64_t pieces = std::clamp<int64_t>(lines / depthwise_grain(g.ow * g.cin, taps), 1, kMostPieces);
+  T* const zeros = scratch(ScratchUse::pack_b).get<T>(g.cin);
+  T* const partial = scratch(ScratchUse::partial).get<T>(pieces * size);
+  std::fill_n(zeros, g.cin, T(0));
+  parallel_for(pieces, 1, [&args, zeros, partial, lines, pieces, size](int64_t first, int64_t last) {
+    for (int64_t piece = first; piece < last; ++piece)
+      depthwise_weight_lines(args, zeros, lines * piece / pieces, lines * (piece + 1) / pieces, partial + piece * size);
+  });
+  sum_pieces(partial, pieces, size, 0, size, partial);
+  for (int64_t c = 0; c < g.cin; ++c)
+    for (int64_t tap = 0; tap < taps; ++tap) args.grad_weight[c * taps + tap] = partial[tap * g.cin + c];
+  if (args.grad_bias) sum_rows(args.grad_y, lines * g.ow, g.cout, args.grad_bias);
+}

@@ -1,0 +1,303 @@
+// The core of all matrix products: C[m, n] = A[m, k] * B[k, n], for matrices that need not exist in memory.
+//
+// C is formed in tiles that stay in registers while k runs. For each element the products are added in the order of k,
+// in blocks whose length follows from k alone, so neither the split of m and n nor the number of threads changes a bit.
+//   Left    gives rows of A for a range of k, from where they lie or copied into a buffer (a gather, for convolutions);
+//   Right   packs a range of B into panels as wide as a tile;
+//   Result  takes finished tiles.
+
+/// The tile: its accumulators, the vectors of B and one number of A fill the registers of this instruction set.
+template <class T>
+struct Tile {
+  static constexpr int kRows = TL_VECTOR_BYTES == 64 ? 14 : TL_VECTOR_BYTES == 32 ? 6 : 4;
+  static constexpr int kVectors = 2;
+  static constexpr int64_t kLanes = Vec<T>::kLanes, kCols = kVectors * kLanes;
+};
+
+constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
+
+/// How wide the panel is that begins where `cols_left` columns are left.
+template <class T>
+constexpr int64_t panel_width(int64_t cols_left) {
+  return cols_left > Tile<T>::kLanes ? Tile<T>::kCols : Tile<T>::kLanes;
+}
+
+/// Some rows of A: element (i, p) is at data[i * row_stride + p * k_stride].
+template <class T>
+struct RowView {
+  const T* data;
+  int64_t row_stride, k_stride;
+};
+
+/// The distance of rows that are copied side by side: an odd number of cache lines, lest they share cache sets.
+template <class T>
+constexpr int64_t copied_stride(int64_t k) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  return (divide_up(k, kLine) | 1) * kLine;
+}
+
+/// out[kRows, kVectors * lanes] = a[kRows, k] * b[k, kVectors * lanes]
+template <class T, int kRows, int kVectors>
+TL_NOINLINE void multiply_tile(int64_t k, RowView<T> a, const T* b, T* out) {
+  constexpr int64_t kLanes = Vec<T>::kLanes;
+  constexpr int kGroup = 5;  // rows 0 to 4 of a group are addressed as base + {0, 1, 2, 3, 4} * stride
+  Vec<T> sums[kRows][kVectors];
+  const T* group[(kRows + kGroup - 1) / kGroup];
+  TL_UNROLL
+  for (int i = 0; i < kRows; ++i) {
+    TL_UNROLL
+    for (int v = 0; v < kVectors; ++v) sums[i][v] = Vec<T>(T(0));
+  }
+  TL_UNROLL
+  for (int g = 0; g * kGroup < kRows; ++g) group[g] = a.data + g * kGroup * a.row_stride;
+  for (; k > 0; --k) {
+    Vec<T> right[kVectors];
+    TL_UNROLL
+    for (int v = 0; v < kVectors; ++v) right[v] = Vec<T>::load(b + v * kLanes);
+    TL_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      const Vec<T> left(group[i / kGroup][i % kGroup * a.row_stride]);
+      TL_UNROLL
+      for (int v = 0; v < kVectors; ++v) sums[i][v] = fma(left, right[v], sums[i][v]);
+    }
+    TL_UNROLL
+    for (int g = 0; g * kGroup < kRows; ++g) group[g] += a.k_stride;
+    b += kVectors * kLanes;
+  }
+  TL_UNROLL
+  for (int i = 0; i < kRows; ++i) {
+    TL_UNROLL
+    for (int v = 0; v < kVectors; ++v) sums[i][v].store(out + (i * kVectors + v) * kLanes);
+  }
+}
+
+template <class T>
+using MultiplyTile = void (*)(int64_t k, RowView<T> a, const T* b, T* out);
+
+/// multiply_tile for each number of rows, so that the rows at the end cost no more than they are.
+template <class T, int kVectors, int... kRowsLessOne>
+constexpr MultiplyTile<T> pick_multiply_tile(int64_t rows, std::integer_sequence<int, kRowsLessOne...>) {
+  constexpr MultiplyTile<T> kTiles[] = {&multiply_tile<T, kRowsLessOne + 1, kVectors>...};
+  return kTiles[rows - 1];
+}
+template <class T>
+MultiplyTile<T> pick_multiply_tile(int64_t rows, int64_t width) {
+  constexpr auto kHeights = std::make_integer_sequence<int, Tile<T>::kRows>{};
+  return width == Tile<T>::kCols ? pick_multiply_tile<T, 2>(rows, kHeights) : pick_multiply_tile<T, 1>(rows, kHeights);
+}
+
+/// One product, cut into blocks: of k, so that tiles of A stay in the first cache, and of n, so that the packed block of B
+/// stays in the second.
+template <class T, class Left, class Right, class Result>
+struct Product {
+  static constexpr int64_t kLanes = Tile<T>::kLanes, kRows = Tile<T>::kRows, kCols = Tile<T>::kCols;
+  static constexpr int64_t kBlockK = 384, kBlockBytes = 640 * 1024;
+  static constexpr int64_t kPackSlice = 16;          // rows of B that are packed together
+  static constexpr int64_t kWorthAThread = 1 << 17;  // products that outweigh waking a thread
+
+  int64_t m, n, k;
+  const Left& left;
+  const Right& right;
+  const Result& result;
+
+  int64_t col_first = 0, cols = 0, k_first = 0, k_count = 0;  // the block at hand
+  int64_t row_panels = 0, chunks = 0;                         // tasks: panels of rows times chunks of columns
+  T* packed = nullptr;
+
+  void run() {
+    const int64_t k_blocks = std::max<int64_t>(divide_up(k, kBlockK), 1), block_k = round_up(divide_up(k, k_blocks), 8);
+    const int64_t most_cols = kBlockBytes / static_cast<int64_t>(sizeof(T)) / std::max<int64_t>(block_k, 1);
+    const int64_t n_blocks = divide_up(n, std::max(most_cols / kCols, int64_t(1)) * kCols);
+    const int64_t block_n = round_up(divide_up(n, n_blocks), kCols);
+    packed = scratch(ScratchUse::pack_b).get<T>(block_k * block_n);
+    row_panels = divide_up(m, kRows);
+    const int64_t wanted_tasks = 16 * threads();
+    for (col_first = 0; col_first < n; col_first += block_n) {
+      cols = std::min(block_n, n - col_first);
+      chunks = std::clamp<int64_t>(divide_up(wanted_tasks, row_panels), 1, divide_up(cols, kCols));
+      k_first = 0;
+      do {
+        k_count = std::min(block_k, k - k_first);
+        const int64_t pack_grain = std::max<int64_t>(kWorthAThread / 16 / (kPackSlice * cols), 1);
+        parallel_for(divide_up(k_count, kPackSlice), pack_grain,
+                     [this](int64_t first, int64_t last) { pack(first * kPackSlice, last * kPackSlice); });
+        const int64_t task_size = std::max<int64_t>(m * cols * k_count / (row_panels * chunks), 1);
+        parallel_for(row_panels * chunks, std::max<int64_t>(kWorthAThread / task_size, 1),
+                     [this](int64_t first, int64_t last) { multiply(first, last); });
+        k_first += k_count;
+      } while (k_first < k);
+    }
+  }
+
+  /// Packs rows [first, last) of the block. Panels lie behind each other, each [k_count, width].
+  void pack(int64_t first, int64_t last) {
+    last = std::min(last, k_count);
+    right.pack(k_first + first, last - first, col_first, cols, packed, first, k_count);
+  }
+
+  void multiply(int64_t first, int64_t last) {
+    const int64_t col_panels = divide_up(cols, kCols);
+    T* const buffer = scratch(ScratchUse::pack_a).get<T>(kRows * copied_stride<T>(k_count));
+    alignas(64) T tile[kRows * kCols];
+    for (int64_t task = first; task < last; ++task) {
+      const int64_t panel = task % row_panels, chunk = task / row_panels;
+      const int64_t row = m * panel / row_panels, rows = m * (panel + 1) / row_panels - row;
+      const int64_t panel_first = col_panels * chunk / chunks, panel_last = col_panels * (chunk + 1) / chunks;
+      const RowView<T> view = left.rows(row, rows, k_first, k_count, panel_last - panel_first, buffer);
+      for (int64_t j = panel_first; j < panel_last; ++j) {
+        const int64_t col = j * kCols, width = panel_width<T>(cols - col);
+        pick_multiply_tile<T>(rows, width)(k_count, view, packed + col * k_count, tile);
+        result.store(tile, width, row, rows, col_first + col, std::min(width, cols - col), k_first == 0,
+                     k_first + k_count == k);
+      }
+    }
+  }
+};
+
+template <class T, class Left, class Right, class Result>
+void multiply(int64_t m, int64_t n, int64_t k, const Left& left, const Right& right, const Result& result) {
+  if (m <= 0 || n <= 0) return;
+  Product<T, Left, Right, Result>{m, n, k, left, right, result}.run();
+}
+
+/// A as it lies in memory. Rows are copied when they share cache sets, columns when they are used more than once.
+template <class T>
+struct StridedLeft {
+  const T* a;
+  int64_t row_stride, k_stride;
+
+  RowView<T> rows(int64_t first, int64_t count, int64_t k_first, int64_t k_count, int64_t uses, T* buffer) const {
+    const T* const from = a + first * row_stride + k_first * k_stride;
+    if (k_stride == 1) {
+      constexpr int64_t kHalfOfTheSets = 2048 / static_cast<int64_t>(sizeof(T));
+      if (row_stride % kHalfOfTheSets != 0 || uses < 2) return {from, row_stride, 1};
+      const int64_t stride = copied_stride<T>(k_count);
+      for (int64_t i = 0; i < count; ++i)
+        std::copy_n(from + i * row_stride, k_count, buffer + i * stride);
+      return {buffer, stride, 1};
+    }
+    if (uses < 2) return {from, row_stride, k_stride};
+    for (int64_t p = 0; p < k_count; ++p)
+      for (int64_t i = 0; i < count; ++i) buffer[p * count + i] = from[i * row_stride + p * k_stride];
+    return {buffer, 1, count};
+  }
+};
+
+/// Spreads one row of the block of B over the panels, with zeros up to the last panel's width.
+template <class T>
+void spread_row(const T* row, int64_t cols, T* packed, int64_t place, int64_t panel_rows) {
+  constexpr int64_t kLanes = Tile<T>::kLanes, kCols = Tile<T>::kCols;
+  for (int64_t col = 0; col < cols; col += kCols) {
+    const int64_t width = panel_width<T>(cols - col), left = std::min(width, cols - col);
+    T* const to = packed + col * panel_rows + place * width;
+    for (int64_t j = 0; j < width; j += kLanes) load_up_to(row + col + j, left - j).store(to + j);
+  }
+}
+
+/// B as it lies in memory, [k, n].
+template <class T>
+struct RowsRight {
+  const T* b;
+  int64_t stride;
+
+  void pack(int64_t k_first, int64_t k_count, int64_t col_first, int64_t cols, T* packed, int64_t place,
+            int64_t panel_rows) const {
+    for (int64_t p = 0; p < k_count; ++p)
+      spread_row(b + (k_first + p) * stride + col_first, cols, packed, place + p, panel_rows);
+  }
+};
+
+/// Exchanges the blocks of kWidth lanes that a transposition has on the wrong side of the diagonal.
+template <int kWidth, class T, size_t... kLane>
+TL_ALWAYS_INLINE void exchange(Vec<T>& a, Vec<T>& b, std::index_sequence<kLane...>) {
+  constexpr int kLanes = static_cast<int>(Vec<T>::kLanes);
+  const typename Vec<T>::Native first = __builtin_shufflevector(
+      a.v, b.v, (int(kLane) & kWidth ? int(kLane) - kWidth + kLanes : int(kLane))...);
+  b.v = __builtin_shufflevector(a.v, b.v, (int(kLane) & kWidth ? int(kLane) + kLanes : int(kLane) + kWidth)...);
+  a.v = first;
+}
+
+/// Transposes the square that the rows form.
+template <int kWidth, class T>
+TL_ALWAYS_INLINE void transpose(Vec<T> (&rows)[Vec<T>::kLanes]) {
+  TL_UNROLL
+  for (int i = 0; i < Vec<T>::kLanes; ++i)
+    if ((i & kWidth) == 0) exchange<kWidth>(rows[i], rows[i + kWidth], std::make_index_sequence<Vec<T>::kLanes>{});
+  if constexpr (kWidth > 1) transpose<kWidth / 2>(rows);
+}
+
+/// B as the transpose of what lies in memory, [n, k].
+template <class T>
+struct ColsRight {
+  const T* b;
+  int64_t stride;
+
+  void pack(int64_t k_first, int64_t k_count, int64_t col_first, int64_t cols, T* packed, int64_t place,
+            int64_t panel_rows) const {
+    constexpr int64_t kLanes = Tile<T>::kLanes, kCols = Tile<T>::kCols;
+    for (int64_t col = 0; col < cols; col += kCols) {
+      const int64_t width = panel_width<T>(cols - col);
+      for (int64_t j = 0; j < width; j += kLanes)
+        for (int64_t p = 0; p < k_count; p += kLanes)
+          pack_square(b + (col_first + col + j) * stride + k_first + p, std::min(kLanes, cols - col - j),
+                      std::min(kLanes, k_count - p), packed + col * panel_rows + (place + p) * width + j, width);
+    }
+  }
+
+  void pack_square(const T* from, int64_t cols, int64_t rows, T* to, int64_t to_stride) const {
+    constexpr int64_t kLanes = Tile<T>::kLanes;
+    Vec<T> square[kLanes];
+    if (cols == kLanes && rows == kLanes) {
+      TL_UNROLL
+      for (int64_t i = 0; i < kLanes; ++i) square[i] = Vec<T>::load(from + i * stride);
+    } else {
+      for (int64_t i = 0; i < kLanes; ++i)
+        square[i] = i >= cols ? Vec<T>(T(0)) : rows == kLanes ? Vec<T>::load(from + i * stride)
+                                                              : Vec<T>::load(from + i * stride, rows);
+    }
+    transpose<static_cast<int>(kLanes / 2)>(square);
+    if (rows == kLanes) {
+      TL_UNROLL
+      for (int64_t i = 0; i < kLanes; ++i) square[i].store(to + i * to_stride);
+    } else {
+      for (int64_t i = 0; i < rows; ++i) square[i].store(to + i * to_stride);
+    }
+  }
+};
+
+/// Rows of C at a fixed distance.
+struct EvenRows {
+  int64_t stride;
+  int64_t offset(int64_t row) const { return row * stride; }
+};
+
+/// C = activation(alpha * tile + beta * C + bias + residual); sums over blocks of k accumulate in C.
+template <class T, class Rows>
+struct StoreTiles {
+  T* c;
+  Rows place;
+  T alpha = 1, beta = 0;
+  const T *bias = nullptr, *residual = nullptr;  // [n]; like C
+  Activation activation = Activation::none;
+
+  void store(const T* tile, int64_t width, int64_t row_first, int64_t rows, int64_t col_first, int64_t cols,
+             bool first_block, bool last_block) const {
+    const T kept = first_block ? beta : T(1);
+    const bool plain = !last_block || (!bias && !residual && activation == Activation::none);
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t at = place.offset(row_first + i) + col_first;
+      for (int64_t j = 0; j < cols; j += Vec<T>::kLanes) {
+        Vec<T> sum = Vec<T>::load(tile + i * width + j) * Vec<T>(alpha);
+        if (kept != 0) sum = fma(Vec<T>(kept), load_up_to(c + at + j, cols - j), sum);
+        if (!plain) {
+          if (bias) sum += load_up_to(bias + col_first + j, cols - j);
+          if (residual) sum += load_up_to(residual + at + j, cols - j);
+          sum = bounded(activation, sum);
+        }
+        store_up_to(sum, c + at + j, cols - j);
+      }
+      if (!plain) smooth_in_place(activation, c + at, cols);
+    }
+  }
+};
