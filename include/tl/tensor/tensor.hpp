@@ -134,6 +134,8 @@ class Tensor {
 
   /// Whether both handles are the same tensor.
   bool is(const Tensor& other) const { return body_ == other.body_; }
+  /// Equal for handles of the same tensor.
+  const void* identity() const { return body_.get(); }
 
   /// Whether nobody else holds the numbers, so that they may be reused.
   bool is_sole_owner() const { return body_ && body_.use_count() == 1 && body_->storage.use_count() == 1; }
@@ -173,13 +175,14 @@ class Tensor {
   void fill_(double value);
   void zero_();
 
-  /// Exchanges the numbers for those of `source` without copying; shape and type must agree. Gradients and names that
-  /// refer to this tensor stay with it.
+  /// Takes over the memory of `source`, of the same shape, without copying; type and device follow. Handles of this tensor
+  /// and its wish for a gradient stay.
   void adopt_storage(const Tensor& source) {
-    require<ShapeError>(source.shape() == shape() && source.dtype() == dtype(), "adopt_storage: ", shape(), " ", dtype(),
-                        " cannot take over ", source.shape(), " ", source.dtype());
-    body_->storage = source.body("adopt_storage").storage;
-    body_->byte_offset = source.body_->byte_offset;
+    require<ShapeError>(source.shape() == shape(), "adopt_storage: ", shape(), " cannot take over ", source.shape());
+    const Body& from = source.body("adopt_storage");
+    body_->storage = from.storage;
+    body_->byte_offset = from.byte_offset;
+    body_->dtype = from.dtype;
   }
 
   // ---- gradient (defined in autograd/) ----

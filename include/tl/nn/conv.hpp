@@ -1,0 +1,56 @@
+// Convolution layer, and convolution with BatchNorm and activation as one step.
+#pragma once
+#include "tl/nn/init.hpp"
+#include "tl/nn/module.hpp"
+#include "tl/nn/norm.hpp"
+#include "tl/ops/conv.hpp"
+
+namespace tl::inline TL_ABI {
+namespace nn {
+
+struct Conv2dConfig {
+  Pair kernel = 3;
+  Pair stride = 1;
+  Padding padding = 0;
+  Pair dilation = 1;
+  int64_t groups = 1;
+  bool bias = true;
+};
+
+/// Convolution of pictures [N, H, W, Cin] with weight [Cout, kH, kW, Cin/groups] (in files OIHW); see tl::conv2d.
+/// At first uniform within +-1 / sqrt(fan_in), as in PyTorch.
+struct Conv2d : Module {
+  Parameter weight, bias;
+  Conv2dConfig config;
+  TL_MEMBERS(weight, bias)
+
+  Conv2d() = default;
+  Conv2d(int64_t in, int64_t out, const Conv2dConfig& c = {});
+
+  Conv2dOptions options() const {
+    return {.stride = config.stride, .padding = config.padding, .dilation = config.dilation, .groups = config.groups};
+  }
+
+  Tensor forward(const Tensor& x) override { return conv2d(x, weight, bias, options()); }
+  std::string describe() const override;
+
+  /// Weight and bias with a BatchNorm folded in, and what they were made from.
+  struct Folded {
+    Tensor weight, bias;
+    std::vector<std::pair<const void*, uint64_t>> origin;
+  };
+  Folded folded;
+};
+
+/// activation(bn(conv(x)) + residual), in as few passes as the state of the layers allows:
+/// training, the convolution and one fused normalisation; evaluation with nothing to learn here, the BatchNorm folded into
+/// the convolution and all in one kernel. The folded weights are made once and again after any of their sources changed.
+Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, Activation activation = Activation::none,
+               const Tensor& residual = {});
+
+}  // namespace nn
+}  // namespace tl::inline TL_ABI
+
+#if TL_HEADER_ONLY
+#include "tl/nn/conv.inl"
+#endif

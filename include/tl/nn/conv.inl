@@ -1,0 +1,77 @@
+// Definitions of nn/conv.hpp.
+#pragma once
+#include <cmath>
+
+#include "tl/nn/conv.hpp"
+#include "tl/ops/elementwise.hpp"
+
+namespace tl::inline TL_ABI {
+namespace nn {
+namespace detail {
+
+/// conv.folded = conv followed by bn's running statistics, unless it is up to date.
+TL_INLINE void fold(Conv2d& conv, const BatchNorm2d& bn) {
+  std::vector<std::pair<const void*, uint64_t>> origin;
+  const auto add = [&](const Tensor& source) {
+    if (source.defined()) origin.emplace_back(source.raw_data(), source.storage()->version());
+  };
+  add(conv.weight), add(conv.bias), add(bn.weight), add(bn.bias), add(bn.running_mean), add(bn.running_var);
+  if (conv.folded.origin == origin) return;
+
+  const Tensor& w = conv.weight;
+  conv.folded.weight = Tensor::empty(w.shape(), w.dtype());
+  conv.folded.bias = Tensor::empty({w.size(0)}, w.dtype());
+  visit_floating(w.dtype(), "fold", [&](auto type) {
+    using T = typename decltype(type)::type;
+    const T *from = w.data<T>(), *mean = bn.running_mean.value().data<T>(), *var = bn.running_var.value().data<T>();
+    const T *gamma = bn.weight.value().data<T>(), *beta = bn.bias.value().data<T>();
+    T *to = conv.folded.weight.mutable_data<T>(), *bias = conv.folded.bias.mutable_data<T>();
+    const int64_t per_channel = w.numel() / std::max<int64_t>(w.size(0), 1);
+    for (int64_t o = 0; o < w.size(0); ++o) {
+      const double scale = static_cast<double>(gamma[o]) / std::sqrt(static_cast<double>(var[o]) + bn.config.eps);
+      const double before = conv.bias.defined() ? static_cast<double>(conv.bias.value().data<T>()[o]) : 0.0;
+      bias[o] = static_cast<T>((before - static_cast<double>(mean[o])) * scale + static_cast<double>(beta[o]));
+      for (int64_t i = 0; i < per_channel; ++i)
+        to[o * per_channel + i] = static_cast<T>(static_cast<double>(from[o * per_channel + i]) * scale);
+    }
+  });
+  conv.folded.origin = std::move(origin);
+}
+
+}  // namespace detail
+
+TL_INLINE Conv2d::Conv2d(int64_t in, int64_t out, const Conv2dConfig& c)
+    : weight(Tensor::empty({out, c.kernel.h, c.kernel.w, in / std::max<int64_t>(c.groups, 1)}), FileLayout::oihw), config(c) {
+  const double bound = 1 / std::sqrt(static_cast<double>(std::max<int64_t>(fan_of(weight).in, 1)));
+  uniform_(weight.value(), -bound, bound);
+  if (!c.bias) return;
+  bias = Parameter(Tensor::empty({out}));
+  uniform_(bias.value(), -bound, bound);
+}
+
+TL_INLINE std::string Conv2d::describe() const {
+  const Shape& s = weight.value().shape();
+  std::string out = text("Conv2d(", s[3] * config.groups, ", ", s[0], ", kernel = ", s[1], "x", s[2], ", stride = ",
+                         config.stride.h);
+  if (config.padding.same) out += ", padding = same_tf";
+  else if (config.padding.top > 0) out += text(", padding = ", config.padding.top);
+  if (config.dilation.h > 1) out += text(", dilation = ", config.dilation.h);
+  if (config.groups > 1) out += text(", groups = ", config.groups);
+  return out + (bias.defined() ? ")" : ", no bias)");
+}
+
+TL_INLINE Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, Activation activation, const Tensor& residual) {
+  const auto wants = [](const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); };
+  const bool learns = grad_enabled() && (wants(x) || wants(conv.weight) || wants(conv.bias) || wants(bn.weight) ||
+                                         wants(bn.bias) || wants(residual));
+  const bool fusible = activation == Activation::none || activation == Activation::relu || activation == Activation::relu6;
+  if (learns || bn.training() || !x.device().is_cpu()) {
+    const Tensor y = bn.forward(conv.forward(x), fusible ? activation : Activation::none, residual);
+    return fusible ? y : activate(y, activation);
+  }
+  detail::fold(conv, bn);
+  return conv2d_fused(x, conv.folded.weight, conv.folded.bias, residual, activation, conv.options());
+}
+
+}  // namespace nn
+}  // namespace tl::inline TL_ABI

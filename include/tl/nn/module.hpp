@@ -1,0 +1,211 @@
+// Modules: parameters and layers by name.
+//
+//     struct BasicBlock : nn::Module {
+//       nn::Conv2d conv1, conv2;  nn::BatchNorm2d bn1, bn2;
+//       TL_MEMBERS(conv1, bn1, conv2, bn2)
+//       Tensor forward(const Tensor& x) override { ... }
+//     };
+//
+// The one list gives parameter names ("conv1.weight"), saving and loading, devices, freezing and printing.
+#pragma once
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tl/autograd/node.hpp"
+#include "tl/tensor/tensor.hpp"
+
+namespace tl::inline TL_ABI {
+namespace nn {
+
+/// How a parameter's dimensions lie in weight files, which keep PyTorch's order.
+enum class FileLayout {
+  same,
+  oihw,  ///< in memory [O, H, W, I], in files [O, I, H, W]
+};
+
+/// A tensor that training changes. Frozen, it has no gradient, no optimizer state and no weight decay.
+class Parameter {
+ public:
+  Parameter() = default;
+  explicit Parameter(Tensor value, FileLayout layout = FileLayout::same) : value_(std::move(value)), layout_(layout) {
+    value_.set_requires_grad(true);
+  }
+
+  bool defined() const { return value_.defined(); }
+  const Tensor& value() const { return value_; }
+  Tensor& value() { return value_; }
+  operator const Tensor&() const { return value_; }  // so that ops take parameters
+  FileLayout layout() const { return layout_; }
+
+  bool frozen() const { return value_.defined() && !value_.requires_grad(); }
+  /// Freezing drops the gradient at once.
+  void set_frozen(bool frozen) {
+    value_.set_requires_grad(!frozen);
+    if (frozen) value_.zero_grad();
+  }
+
+  /// Makes this the same tensor as `other`: one value, one gradient, two names.
+  void tie(const Parameter& other) { value_ = other.value_; }
+
+ private:
+  Tensor value_;
+  FileLayout layout_ = FileLayout::same;
+};
+
+/// A tensor that belongs to a module's state but is not trained, such as a running mean.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(Tensor value) : value_(std::move(value)) {}
+  bool defined() const { return value_.defined(); }
+  const Tensor& value() const { return value_; }
+  Tensor& value() { return value_; }
+  operator const Tensor&() const { return value_; }
+
+ private:
+  Tensor value_;
+};
+
+class Module;
+
+/// One entry of a module's list; one of the pointers is set.
+struct Member {
+  std::string name;
+  Module* module = nullptr;
+  Parameter* parameter = nullptr;
+  Buffer* buffer = nullptr;
+};
+
+/// Base of all layers and networks. Modules own their parameters and are moved, not copied.
+class Module {
+ public:
+  Module() = default;
+  Module(Module&&) = default;
+  Module& operator=(Module&&) = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+  virtual ~Module() = default;
+
+  /// The result for a batch. Modules that take something else than one tensor offer a function of their own instead.
+  virtual Tensor forward(const Tensor& x);
+  Tensor operator()(const Tensor& x) { return forward(x); }
+
+  /// Parameters, buffers and modules by name, in order; TL_MEMBERS defines it.
+  virtual std::vector<Member> members() = 0;
+
+  /// Name of the kind of module and its options, for printing.
+  virtual std::string describe() const { return "Module"; }
+
+  /// Switches to training (or evaluation), with everything inside. What is frozen stays in evaluation.
+  void train(bool on = true);
+  void eval() { train(false); }
+
+  /// Whether to behave as in training: batch statistics, dropout. Never for a frozen module.
+  bool training() const { return training_ && !frozen_; }
+
+  /// A frozen module's parameters have no gradient, its BatchNorm statistics stay and its dropout is off, also after train().
+  bool frozen() const { return frozen_; }
+  /// Freezes (or unfreezes) this module and everything inside.
+  void set_frozen(bool frozen);
+  /// Sets the flag of this module alone; freeze() derives it from the parameters.
+  void set_frozen_flag(bool frozen) { frozen_ = frozen; }
+
+  /// Moves all parameters and buffers; gradients are dropped.
+  void to(Device device);
+  /// Converts floating parameters and buffers, for example to f64 for checking.
+  void to(DType dtype);
+
+  void zero_grad();
+
+ private:
+  bool training_ = true;
+  bool frozen_ = false;
+};
+
+struct NamedParameter {
+  std::string name;
+  Parameter* parameter;
+};
+struct NamedBuffer {
+  std::string name;
+  Buffer* buffer;
+};
+struct NamedModule {
+  std::string name;  ///< "" for the root
+  Module* module;
+};
+
+/// All defined parameters, in order. A tied one is listed once, under its first name.
+std::vector<NamedParameter> named_parameters(Module& root);
+/// All defined parameters with every name of a tied one.
+std::vector<NamedParameter> named_parameters_with_aliases(Module& root);
+std::vector<NamedBuffer> named_buffers(Module& root);
+/// The module itself and all inside, parents first.
+std::vector<NamedModule> named_modules(Module& root);
+
+/// Number of parameter elements; with trainable_only those that are not frozen.
+int64_t parameter_count(Module& root, bool trainable_only = false);
+
+/// The parameters that match a glob (see core/glob.hpp), by their own name or that of a module around them.
+/// Errors: UsageError if nothing matches, with the nearest names.
+std::vector<NamedParameter> select_parameters(Module& root, std::string_view glob);
+
+/// The module with this name. Errors: UsageError with the nearest names.
+Module& find_module(Module& root, std::string_view name);
+
+/// The network as an indented list, with shapes, counts and what is frozen.
+std::string to_string(Module& root);
+
+/// The names closest to a wrong one, for hints: "nearest: layer1.0.conv1, ...".
+std::string nearest_names(std::string_view wrong, const std::vector<std::string>& names, size_t count = 3);
+
+namespace detail {
+
+inline void add_member(std::vector<Member>& out, std::string name, Module& module) {
+  out.push_back({std::move(name), &module, nullptr, nullptr});
+}
+inline void add_member(std::vector<Member>& out, std::string name, Parameter& parameter) {
+  if (parameter.defined()) out.push_back({std::move(name), nullptr, &parameter, nullptr});
+}
+inline void add_member(std::vector<Member>& out, std::string name, Buffer& buffer) {
+  if (buffer.defined()) out.push_back({std::move(name), nullptr, nullptr, &buffer});
+}
+template <class M>
+void add_member(std::vector<Member>& out, std::string name, const std::unique_ptr<M>& module) {
+  if (module) add_member(out, std::move(name), *module);
+}
+
+/// Takes the next name off a list such as "conv1, bn1".
+inline std::string next_name(std::string_view& names) {
+  const size_t comma = names.find(',');
+  std::string_view name = names.substr(0, comma);
+  names = comma == std::string_view::npos ? std::string_view() : names.substr(comma + 1);
+  while (!name.empty() && name.front() == ' ') name.remove_prefix(1);
+  while (!name.empty() && (name.back() == ' ' || name.back() == '_')) name.remove_suffix(1);
+  return std::string(name);
+}
+
+template <class... Members>
+std::vector<Member> list_members(std::string_view names, Members&... members) {
+  std::vector<Member> out;
+  out.reserve(sizeof...(members));
+  (add_member(out, next_name(names), members), ...);
+  return out;
+}
+
+}  // namespace detail
+}  // namespace nn
+
+/// Lists a module's members; their identifiers become the names in weight files.
+#define TL_MEMBERS(...)                                      \
+  std::vector<::tl::nn::Member> members() override {         \
+    return ::tl::nn::detail::list_members(#__VA_ARGS__, __VA_ARGS__); \
+  }
+
+}  // namespace tl::inline TL_ABI
+
+#if TL_HEADER_ONLY
+#include "tl/nn/module.inl"
+#endif

@@ -1,0 +1,61 @@
+// Normalisation layers.
+#pragma once
+#include "tl/nn/module.hpp"
+#include "tl/ops/norm.hpp"
+
+namespace tl::inline TL_ABI {
+namespace nn {
+
+struct BatchNormConfig {
+  double eps = 1e-5;
+  double momentum = 0.1;
+};
+
+/// Batch normalisation of the last dimension (channels) with running statistics; see tl::batch_norm. Frozen, it normalises
+/// with the running statistics in training as well, and they stay.
+struct BatchNorm2d : Module {
+  Parameter weight, bias;
+  Buffer running_mean, running_var, num_batches_tracked;
+  BatchNormConfig config;
+  TL_MEMBERS(weight, bias, running_mean, running_var, num_batches_tracked)
+
+  BatchNorm2d() = default;
+  explicit BatchNorm2d(int64_t channels, const BatchNormConfig& c = {})
+      : weight(Tensor::ones({channels})),
+        bias(Tensor::zeros({channels})),
+        running_mean(Tensor::zeros({channels})),
+        running_var(Tensor::ones({channels})),
+        num_batches_tracked(Tensor::zeros({}, DType::i64)),
+        config(c) {}
+
+  Tensor forward(const Tensor& x) override { return forward(x, Activation::none); }
+
+  /// activation(norm(x) + residual), in one pass.
+  Tensor forward(const Tensor& x, Activation activation, const Tensor& residual = {}) {
+    if (training()) ++*num_batches_tracked.value().mutable_data<int64_t>();
+    return batch_norm(x, weight, bias, running_mean.value(), running_var.value(),
+                      {.training = training(), .momentum = config.momentum, .eps = config.eps, .activation = activation},
+                      residual);
+  }
+
+  std::string describe() const override {
+    return text("BatchNorm2d(", weight.value().numel(), ", eps = ", config.eps, ")");
+  }
+};
+
+/// Layer normalisation over the last dimension; see tl::layer_norm.
+struct LayerNorm : Module {
+  Parameter weight, bias;
+  double eps = 1e-5;
+  TL_MEMBERS(weight, bias)
+
+  LayerNorm() = default;
+  explicit LayerNorm(int64_t width, double epsilon = 1e-5)
+      : weight(Tensor::ones({width})), bias(Tensor::zeros({width})), eps(epsilon) {}
+
+  Tensor forward(const Tensor& x) override { return layer_norm(x, weight, bias, eps); }
+  std::string describe() const override { return text("LayerNorm(", weight.value().numel(), ", eps = ", eps, ")"); }
+};
+
+}  // namespace nn
+}  // namespace tl::inline TL_ABI
