@@ -1,0 +1,72 @@
+// Files: read whole with a limit, mapped into memory, or written so that a crash leaves the old one or the new one.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "tl/core/config.hpp"
+#include "tl/core/function_ref.hpp"
+
+namespace tl::inline TL_ABI {
+
+/// Reads a whole file (or pipe).
+/// Errors: IoError when it cannot be read, is a folder, or holds more than `max_bytes`.
+std::string read_file(const std::string& path, uint64_t max_bytes);
+
+/// A regular file, mapped read-only into memory: its pages are read when they are touched, and shared with the system's
+/// cache. The file must not be shortened by another program meanwhile: the system answers that with SIGBUS.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  /// Errors: IoError when the file is missing, unreadable or not a regular file.
+  explicit MappedFile(const std::string& path);
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// Where `write_atomically` lets its writer put bytes, in order.
+class FileWriter {
+ public:
+  /// Errors: IoError when the system refuses, for example because the disk is full.
+  void write(const void* data, size_t size);
+  void write(std::string_view bytes) { write(bytes.data(), bytes.size()); }
+  /// Bytes written so far.
+  uint64_t position() const { return position_; }
+
+ private:
+  friend void write_atomically(const std::string&, FunctionRef<void(FileWriter&)>);
+  FileWriter(int descriptor, const std::string& path) : descriptor_(descriptor), path_(path) {}
+  void flush();
+  void put(const char* data, size_t size);
+
+  int descriptor_;
+  const std::string& path_;
+  uint64_t position_ = 0;
+  std::string buffer_;
+};
+
+/// Writes the file at `path` so that, whatever happens, it is afterwards the old file or the new one, whole.
+///
+/// `writer` fills a temporary file in the same folder, which is flushed to disk and renamed over `path`; then the folder
+/// is flushed. If anything fails the temporary file is removed and the old one stays. What a killed process leaves is a
+/// hidden file `.NAME.tmp-PID-N`, which nothing reads and later writes ignore. A symbolic link is followed, permissions
+/// of the old file are kept, and a device or pipe is written to directly.
+/// Errors: IoError when the system refuses; what `writer` throws.
+void write_atomically(const std::string& path, FunctionRef<void(FileWriter&)> writer);
+
+}  // namespace tl::inline TL_ABI
+
+#if TL_HEADER_ONLY
+#include "tl/io/file.inl"
+#endif
