@@ -71,7 +71,8 @@ struct ColorJitter {
   Image operator()(Image image, Generator& generator) const;
 };
 
-/// The steps of ColorJitter with a given factor; equal to Pillow's `ImageEnhance` and torchvision's `adjust_hue` on RGB.
+/// The steps of ColorJitter with a given factor; equal to Pillow's `ImageEnhance` and torchvision's `adjust_hue` on
+/// RGB.
 Image adjust_brightness(Image image, double factor);
 Image adjust_contrast(Image image, double factor);
 Image adjust_saturation(Image image, double factor);
@@ -98,7 +99,9 @@ struct Preprocess {
   std::array<float, 3> stddev = {0.229f, 0.224f, 0.225f};
 
   int64_t channels() const { return channel_order == ChannelOrder::gray ? 1 : 3; }
-  int64_t resize_side() const { return resize > 0 ? resize : static_cast<int64_t>(static_cast<double>(size) / crop_fraction); }
+  int64_t resize_side() const {
+    return resize > 0 ? resize : static_cast<int64_t>(static_cast<double>(size) / crop_fraction);
+  }
   int64_t numel() const { return size * size * channels(); }
   /// Throws a UsageError unless all sizes, fractions and deviations can be meant.
   void check() const;
@@ -136,7 +139,7 @@ Pipeline eval_transform(const Preprocess& preprocess);
 struct AugmentOptions {
   bool random_crop = true;  ///< RandomResizedCrop; otherwise as eval_transform
   std::array<double, 2> scale = {0.08, 1.0}, ratio = {3.0 / 4.0, 4.0 / 3.0};
-  double flip = 0.5;        ///< probability
+  double flip = 0.5;  ///< probability
   ColorJitter jitter = {};
   std::vector<Transform> more = {};  ///< your own, last
 };
@@ -158,9 +161,9 @@ struct ImageView {
   PixelFormat format = PixelFormat::rgb8;
 };
 
-/// A copy as RGB; alpha is composited over `background`. Floats are rounded to the nearest of 0/255 ... 255/255; if some
-/// lie far outside of 0 ... 1, probably because they are meant as 0 ... 255, that is warned of once.
-/// Errors: UsageError for a null pointer, an empty size, or a stride shorter than a row.
+/// A copy as RGB; alpha is composited over `background`. Floats are rounded to the nearest of 0/255 ... 255/255; if
+/// some lie far outside of 0 ... 1, probably because they are meant as 0 ... 255, that is warned of once. Errors:
+/// UsageError for a null pointer, an empty size, or a stride shorter than a row.
 Image to_image(const ImageView& view, const std::array<uint8_t, 3>& background = {255, 255, 255});
 
 }  // namespace tl::inline TL_ABI

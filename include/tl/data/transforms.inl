@@ -70,12 +70,18 @@ inline std::array<uint8_t, 3> hsv_to_rgb(const std::array<uint8_t, 3>& hsv) {
   const uint8_t q = clip_byte(std::round(value * (1.0 - static_cast<double>(fs * f))));
   const uint8_t t = clip_byte(std::round(value * (1.0 - static_cast<double>(fs) * (1.0 - static_cast<double>(f)))));
   switch (sector % 6) {
-    case 0: return {v, t, p};
-    case 1: return {q, v, p};
-    case 2: return {p, v, t};
-    case 3: return {p, q, v};
-    case 4: return {t, p, v};
-    default: return {v, p, q};
+    case 0:
+      return {v, t, p};
+    case 1:
+      return {q, v, p};
+    case 2:
+      return {p, v, t};
+    case 3:
+      return {p, q, v};
+    case 4:
+      return {t, p, v};
+    default:
+      return {v, p, q};
   }
 }
 
@@ -87,7 +93,9 @@ TL_INLINE Image Resize::operator()(Image image, Generator&) const {
   return resize(image, width, height, interpolation);
 }
 
-TL_INLINE Image ResizeTo::operator()(Image image, Generator&) const { return resize(image, width, height, interpolation); }
+TL_INLINE Image ResizeTo::operator()(Image image, Generator&) const {
+  return resize(image, width, height, interpolation);
+}
 
 TL_INLINE Image CenterCrop::operator()(Image image, Generator&) const {
   require<UsageError>(size > 0, "CenterCrop: expected a size over 0, got ", size);
@@ -98,8 +106,7 @@ TL_INLINE Image CenterCrop::operator()(Image image, Generator&) const {
       std::copy_n(image.row(y), image.width * image.channels, padded.row(top + y) + left * image.channels);
     image = std::move(padded);
   }
-  return crop(
-      image, {detail::half_to_even(image.width - size), detail::half_to_even(image.height - size), size, size});
+  return crop(image, {detail::half_to_even(image.width - size), detail::half_to_even(image.height - size), size, size});
 }
 
 TL_INLINE Image ResizeCenterCrop::operator()(Image image, Generator& generator) const {
@@ -285,8 +292,7 @@ TL_INLINE Pipeline train_transform(const Preprocess& preprocess, const AugmentOp
   std::vector<Transform> steps;
   if (options.random_crop)
     steps.push_back(RandomResizedCrop{preprocess.size, options.scale, options.ratio, preprocess.interpolation});
-  else
-    steps.push_back(ResizeCenterCrop{preprocess.resize_side(), preprocess.size, preprocess.interpolation});
+  else steps.push_back(ResizeCenterCrop{preprocess.resize_side(), preprocess.size, preprocess.interpolation});
   if (options.flip > 0) steps.push_back(RandomHorizontalFlip{options.flip});
   const ColorJitter& jitter = options.jitter;
   if (jitter.brightness > 0 || jitter.contrast > 0 || jitter.saturation > 0 || jitter.hue > 0) steps.push_back(jitter);
@@ -303,13 +309,13 @@ TL_INLINE Image to_image(const ImageView& view, const std::array<uint8_t, 3>& ba
                                         {1, false, false}, {3, false, true}, {3, true, true},   {1, false, true}};
   const Layout layout = kLayouts[static_cast<size_t>(view.format)];
   constexpr int64_t kMost = 1 << 20;
-  require<UsageError>(view.data != nullptr && view.width > 0 && view.height > 0 && view.width <= kMost &&
-                          view.height <= kMost,
-                      "to_image: expected a pointer and a size of 1 to ", kMost, ", got ", view.width, " x ",
-                      view.height);
+  require<UsageError>(
+      view.data != nullptr && view.width > 0 && view.height > 0 && view.width <= kMost && view.height <= kMost,
+      "to_image: expected a pointer and a size of 1 to ", kMost, ", got ", view.width, " x ", view.height);
   const int64_t row_bytes = view.width * layout.channels * (layout.floating ? 4 : 1);
   const int64_t stride = view.stride_bytes == 0 ? row_bytes : view.stride_bytes;
-  require<UsageError>(stride >= row_bytes, "to_image: expected a stride of at least ", row_bytes, " bytes, got ", stride);
+  require<UsageError>(stride >= row_bytes, "to_image: expected a stride of at least ", row_bytes, " bytes, got ",
+                      stride);
 
   Image packed(view.width, view.height, layout.channels);
   bool outside = false;
@@ -334,8 +340,9 @@ TL_INLINE Image to_image(const ImageView& view, const std::array<uint8_t, 3>& ba
   if (outside) {
     static std::atomic<bool> warned{false};
     if (!warned.exchange(true))
-      warn("to_image: the format says floats from 0 to 1, but some lie far outside: they were cut off. Hint: divide "
-           "pictures of 0 to 255 by 255, or pass them as bytes.");
+      warn(
+          "to_image: the format says floats from 0 to 1, but some lie far outside: they were cut off. Hint: divide "
+          "pictures of 0 to 255 by 255, or pass them as bytes.");
   }
   return to_rgb(std::move(packed), background);
 }

@@ -15,6 +15,9 @@ namespace tl::inline TL_ABI {
 /// Errors: IoError when it cannot be read, is a folder, or holds more than `max_bytes`.
 std::string read_file(const std::string& path, uint64_t max_bytes);
 
+/// Bytes in a file. Errors: IoError when it is missing.
+uint64_t file_size(const std::string& path);
+
 /// A regular file, mapped read-only into memory: its pages are read when they are touched, and shared with the system's
 /// cache. The file must not be shortened by another program meanwhile: the system answers that with SIGBUS.
 class MappedFile {
@@ -58,11 +61,11 @@ class FileWriter {
 
 /// Writes the file at `path` so that, whatever happens, it is afterwards the old file or the new one, whole.
 ///
-/// `writer` fills a temporary file in the same folder, which is flushed to disk and renamed over `path`; then the folder
-/// is flushed. If anything fails the temporary file is removed and the old one stays. What a killed process leaves is a
-/// hidden file `.NAME.tmp-PID-N`, which nothing reads and later writes ignore. A symbolic link is followed, permissions
-/// of the old file are kept, and a device or pipe is written to directly.
-/// Errors: IoError when the system refuses; what `writer` throws.
+/// `writer` fills a temporary file in the same folder, which is flushed to disk and renamed over `path`; then the
+/// folder is flushed. If anything fails the temporary file is removed and the old one stays. What a killed process
+/// leaves is a hidden file `.NAME.tmp-PID-N`, which nothing reads and later writes ignore. A symbolic link is followed,
+/// permissions of the old file are kept, and a device or pipe is written to directly. Errors: IoError when the system
+/// refuses; what `writer` throws.
 void write_atomically(const std::string& path, FunctionRef<void(FileWriter&)> writer);
 
 }  // namespace tl::inline TL_ABI

@@ -30,7 +30,8 @@ template <class... Parts>
 /// An open file, closed at the end of the scope.
 class Descriptor {
  public:
-  Descriptor(const std::string& path, int flags, mode_t mode = 0) : value_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {}
+  Descriptor(const std::string& path, int flags, mode_t mode = 0)
+      : value_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {}
   ~Descriptor() {
     if (value_ >= 0) ::close(value_);
   }
@@ -95,7 +96,8 @@ TL_INLINE std::string read_file(const std::string& path, uint64_t max_bytes) {
   require<IoError>(!S_ISDIR(info.st_mode), "cannot read ", path, ": it is a folder");
   const auto announced = S_ISREG(info.st_mode) ? static_cast<uint64_t>(info.st_size) : 0;
   const auto check = [&](uint64_t size) {
-    require<IoError>(size <= max_bytes, "cannot read ", path, ": it holds more than the limit of ", max_bytes, " bytes");
+    require<IoError>(size <= max_bytes, "cannot read ", path, ": it holds more than the limit of ", max_bytes,
+                     " bytes");
   };
   check(announced);
 
@@ -113,6 +115,12 @@ TL_INLINE std::string read_file(const std::string& path, uint64_t max_bytes) {
   }
   out.resize(size);
   return out;
+}
+
+TL_INLINE uint64_t file_size(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) detail::fail_io("cannot open ", path);
+  return static_cast<uint64_t>(info.st_size);
 }
 
 TL_INLINE MappedFile::MappedFile(const std::string& path) : path_(path) {

@@ -19,7 +19,10 @@ struct Image {
   Image() = default;
   /// A black picture.
   Image(int64_t width_, int64_t height_, int64_t channels_ = 3)
-      : width(width_), height(height_), channels(channels_), pixels(static_cast<size_t>(width_ * height_ * channels_)) {}
+      : width(width_),
+        height(height_),
+        channels(channels_),
+        pixels(static_cast<size_t>(width_ * height_ * channels_)) {}
 
   uint8_t* row(int64_t y) { return pixels.data() + y * width * channels; }
   const uint8_t* row(int64_t y) const { return pixels.data() + y * width * channels; }
@@ -36,12 +39,12 @@ struct ImageOptions {
 /// Decodes a picture to RGB.
 ///
 /// JPEG (baseline, progressive; grey, YCbCr, RGB, CMYK), PNG (all colour types, 1 to 16 bits), BMP (uncompressed) and
-/// PNM (P2, P3, P5, P6). Grey becomes three equal channels, 16 bits become the upper 8, palettes are resolved, and alpha
-/// (of a channel, a palette or a transparent colour) is composited: out = (alpha * colour + (255 - alpha) * background)
-/// / 255, rounded. Before anything is decoded the file is walked from start to end: a truncated file is refused, not
-/// filled with grey. `name` stands in error messages.
-/// Errors: FormatError (broken, too large, or another format, which is named); IoError when the file cannot be read.
-/// Pillow: `ImageOps.exif_transpose(Image.open(path))` over a background.
+/// PNM (P2, P3, P5, P6). Grey becomes three equal channels, 16 bits become the upper 8, palettes are resolved, and
+/// alpha (of a channel, a palette or a transparent colour) is composited: out = (alpha * colour + (255 - alpha) *
+/// background) / 255, rounded. Before anything is decoded the file is walked from start to end: a truncated file is
+/// refused, not filled with grey. `name` stands in error messages. Errors: FormatError (broken, too large, or another
+/// format, which is named); IoError when the file cannot be read. Pillow: `ImageOps.exif_transpose(Image.open(path))`
+/// over a background.
 Image load_image(const std::string& path, const ImageOptions& options = {});
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name, const ImageOptions& options = {});
 

@@ -197,9 +197,9 @@ TL_INLINE ImageHeader walk_jpeg(std::span<const uint8_t> bytes, const std::strin
 
 struct PngHeader : ImageHeader {
   bool indexed = false;
-  size_t colors = 0;                              // that the bit depth allows
-  size_t palette_at = 0;                          // of the palette's chunk
-  size_t palette_size = 0;                        // colours that it holds
+  size_t colors = 0;        // that the bit depth allows
+  size_t palette_at = 0;    // of the palette's chunk
+  size_t palette_size = 0;  // colours that it holds
 };
 
 /// Walks a PNG from chunk to chunk: lengths, checksums, order, and the end.
@@ -225,11 +225,13 @@ TL_INLINE PngHeader walk_png(std::span<const uint8_t> bytes, const std::string& 
       const int64_t width = chunk.u32_big(), height = chunk.u32_big();
       reader.check_size(header.width = width, header.height = height, options);
       const int depth = chunk.u8(), color = chunk.u8();
-      reader.check(color == 0 || color == 2 || color == 3 || color == 4 || color == 6, "an unknown colour type ", color);
+      reader.check(color == 0 || color == 2 || color == 3 || color == 4 || color == 6, "an unknown colour type ",
+                   color);
       reader.check(std::has_single_bit(static_cast<unsigned>(depth)) && depth <= (color == 3 ? 8 : 16) &&
                        (depth >= 8 || color == 0 || color == 3),
                    "a depth of ", depth, " bits is not allowed with colour type ", color);
-      reader.check(chunk.u8() == 0 && chunk.u8() == 0 && chunk.u8() <= 1, "an unknown compression, filter or interlace");
+      reader.check(chunk.u8() == 0 && chunk.u8() == 0 && chunk.u8() <= 1,
+                   "an unknown compression, filter or interlace");
       header.indexed = color == 3;
       header.colors = header.indexed ? size_t{1} << depth : 0;
       row_bits = width * depth * (color == 2 ? 3 : color == 4 ? 2 : color == 6 ? 4 : 1);
@@ -311,7 +313,9 @@ struct BitField {
     const uint64_t value = (pixel & mask) >> std::countr_zero(mask), most = mask >> std::countr_zero(mask);
     return static_cast<uint8_t>((value * 255 + most / 2) / most);
   }
-  bool is_contiguous() const { return mask == 0 || std::has_single_bit((uint64_t{mask} >> std::countr_zero(mask)) + 1); }
+  bool is_contiguous() const {
+    return mask == 0 || std::has_single_bit((uint64_t{mask} >> std::countr_zero(mask)) + 1);
+  }
 };
 
 /// BMP is read here and not by stb, which returns unwritten pixels of truncated files and of short palettes.
@@ -328,8 +332,8 @@ TL_INLINE Image decode_bmp(std::span<const uint8_t> bytes, const std::string& na
   reader.check_size(width, height, options);
   reader.skip(2);
   const uint32_t depth = reader.u16_little(), compression = old ? 0 : reader.u32_little();
-  reader.check(depth == 1 || depth == 4 || depth == 8 || depth == 16 || depth == 24 || depth == 32, "a depth of ", depth,
-               " bits");
+  reader.check(depth == 1 || depth == 4 || depth == 8 || depth == 16 || depth == 24 || depth == 32, "a depth of ",
+               depth, " bits");
   const bool masked = (compression == 3 || compression == 6) && (depth == 16 || depth == 32);
   reader.check(compression == 0 || masked, "compressed pixels (kind ", compression, ") are not supported");
 
@@ -357,7 +361,8 @@ TL_INLINE Image decode_bmp(std::span<const uint8_t> bytes, const std::string& na
 
   reader.seek(data_at);
   const int64_t row_bytes = (width * depth + 31) / 32 * 4;
-  reader.check(height <= static_cast<int64_t>(reader.left()) / row_bytes, "the pixels end too early: the file is truncated");
+  reader.check(height <= static_cast<int64_t>(reader.left()) / row_bytes,
+               "the pixels end too early: the file is truncated");
   Image image(width, height, 4);
   bool visible = false;
   for (int64_t i = 0; i < height; ++i) {
@@ -431,13 +436,27 @@ TL_INLINE std::string_view foreign_format(std::string_view bytes) {
   };
   using namespace std::string_view_literals;
   static constexpr Signature kSignatures[] = {
-      {0, "GIF8"sv, "GIF"},           {8, "WEBP"sv, "WebP"},           {0, "II*\0"sv, "TIFF"},
-      {0, "MM\0*"sv, "TIFF"},         {4, "ftypavif"sv, "AVIF"},       {4, "ftyphei"sv, "HEIC"},
-      {4, "ftypmif1"sv, "HEIC"},      {0, "\xff\x0a"sv, "JPEG XL"},    {4, "JXL "sv, "JPEG XL"},
-      {4, "jP  "sv, "JPEG 2000"},     {0, "8BPS"sv, "Photoshop"},      {0, "\0\0\1\0"sv, "ICO"},
-      {0, "P1"sv, "a PBM bitmap"},    {0, "P4"sv, "a PBM bitmap"},     {0, "%PDF"sv, "PDF"},
-      {0, "<svg"sv, "SVG"},           {0, "<?xml"sv, "XML"},           {0, "<!DOCTYPE"sv, "a web page"},
-      {0, "<html"sv, "a web page"},   {0, "\x1f\x8b"sv, "gzip"},       {0, "PK\3\4"sv, "a zip archive"},
+      {0, "GIF8"sv, "GIF"},
+      {8, "WEBP"sv, "WebP"},
+      {0, "II*\0"sv, "TIFF"},
+      {0, "MM\0*"sv, "TIFF"},
+      {4, "ftypavif"sv, "AVIF"},
+      {4, "ftyphei"sv, "HEIC"},
+      {4, "ftypmif1"sv, "HEIC"},
+      {0, "\xff\x0a"sv, "JPEG XL"},
+      {4, "JXL "sv, "JPEG XL"},
+      {4, "jP  "sv, "JPEG 2000"},
+      {0, "8BPS"sv, "Photoshop"},
+      {0, "\0\0\1\0"sv, "ICO"},
+      {0, "P1"sv, "a PBM bitmap"},
+      {0, "P4"sv, "a PBM bitmap"},
+      {0, "%PDF"sv, "PDF"},
+      {0, "<svg"sv, "SVG"},
+      {0, "<?xml"sv, "XML"},
+      {0, "<!DOCTYPE"sv, "a web page"},
+      {0, "<html"sv, "a web page"},
+      {0, "\x1f\x8b"sv, "gzip"},
+      {0, "PK\3\4"sv, "a zip archive"},
       {0, "version https://git-lfs"sv, "a Git LFS pointer: run `git lfs pull`"},
   };
   for (const Signature& signature : kSignatures)
@@ -492,9 +511,9 @@ TL_INLINE Image decode_image(std::span<const uint8_t> bytes, const std::string& 
   if (start.size() >= 2 && start[0] == 'P' && std::string_view("2356").find(start[1]) != std::string_view::npos)
     return detail::decode_pnm(bytes, name, options);
   const std::string_view looks_like = bytes.empty() ? "an empty file" : detail::foreign_format(start);
-  throw FormatError(name, "", 0,
-                    text("not a JPEG, PNG, BMP or PPM picture",
-                         looks_like.empty() ? "" : text(" (looks like ", looks_like, ")")));
+  throw FormatError(
+      name, "", 0,
+      text("not a JPEG, PNG, BMP or PPM picture", looks_like.empty() ? "" : text(" (looks like ", looks_like, ")")));
 }
 
 TL_INLINE Image load_image(const std::string& path, const ImageOptions& options) {

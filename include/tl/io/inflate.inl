@@ -58,7 +58,8 @@ class HuffmanCode {
       symbols_[static_cast<size_t>(next_index[bits]++)] = static_cast<uint16_t>(symbol);
       if (bits > kFastBits) continue;
       uint32_t reversed = 0;
-      for (size_t bit = 0; bit < bits; ++bit) reversed |= ((static_cast<uint32_t>(code) >> bit) & 1u) << (bits - 1 - bit);
+      for (size_t bit = 0; bit < bits; ++bit)
+        reversed |= ((static_cast<uint32_t>(code) >> bit) & 1u) << (bits - 1 - bit);
       for (uint32_t entry = reversed; entry < (1u << kFastBits); entry += 1u << bits)
         fast_[entry] = static_cast<uint16_t>((symbol << 4) | static_cast<int>(bits));
     }
@@ -202,8 +203,8 @@ class Inflater {
                                               31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
     static constexpr uint8_t kLengthBits[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
                                                 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
-    static constexpr uint16_t kDistances[30] = {1,   2,   3,   4,   5,   7,    9,    13,   17,   25,
-                                                33,  49,  65,  97,  129, 193,  257,  385,  513,  769,
+    static constexpr uint16_t kDistances[30] = {1,    2,    3,    4,    5,    7,    9,    13,    17,    25,
+                                                33,   49,   65,   97,   129,  193,  257,  385,   513,   769,
                                                 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
     for (;;) {
       const int code = symbol(literals_);
