@@ -26,7 +26,7 @@ def read_file(path, note):
     info = os.stat(path)  # before opening, because opening a pipe waits
     if not stat.S_ISREG(info.st_mode):
         raise ConvertError("is not a regular file")
-    if info.st_size < 16:
+    if info.st_size < 10:
         raise ConvertError(f"has {plural(info.st_size, 'byte')}, too few for a file of weights")
     with open(path, "rb") as file:
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
