@@ -3,10 +3,10 @@
 // source is run by the tests on machines without a GPU.
 //
 //   TL_KERNEL, TL_LAUNCH_BOUNDS(threads)      a kernel: `TL_KERNEL TL_LAUNCH_BOUNDS(256) void name(...)`
-//   TL_DEVICE                                 a function that kernels call
+//   TL_DEVICE, TL_DEVICE_CALL                 a function that kernels call: inlined, or one body that is called
 //   TL_SHARED(name, float[16][68]);           an array of the block
 //   TL_DYNAMIC_SHARED(name, float);           elements of the launch's shared_bytes; at most one per kernel
-//   TL_UNROLL                                 before a loop with constant bounds
+//   TL_UNROLLED                                 before a loop with constant bounds
 //   thread_idx() block_idx() block_dim() grid_dim() lane()   as in CUDA
 //   sync_block()                              barrier of the block
 //   sync_warp(mask)                           barrier of the mask's lanes; orders their memory accesses
@@ -14,6 +14,7 @@
 //   shuffle_xor(v, bits, mask)                the value of lane `lane() ^ bits`
 //   ballot(p, mask)                           one bit for each lane of the mask: its predicate
 //   atomic_add(address, v)                    returns the old value
+//   rounded_product(a, b)                     a * b, which no compiler may merge into a fused multiply-add
 //   launch(kernel, {.grid, .block, .shared_bytes}, arguments...)   on the current stream
 //
 // Every synchronizing function takes a `Where` by default argument: in the emulator the place of the call, for reports and to

@@ -8,11 +8,12 @@
 #define TL_KERNEL __global__
 #define TL_LAUNCH_BOUNDS(threads) __launch_bounds__(threads)
 #define TL_DEVICE __device__ __forceinline__
+#define TL_DEVICE_CALL inline __device__ __noinline__
 #define TL_SHARED(name, ...) __shared__ alignas(16) ::tl::device::TypeOf<__VA_ARGS__> name
 #define TL_DYNAMIC_SHARED(name, T)                                     \
   extern __shared__ __align__(1024) unsigned char tl_dynamic_shared[]; \
   T* const name = reinterpret_cast<T*>(tl_dynamic_shared)
-#define TL_UNROLL _Pragma("unroll")
+#define TL_UNROLLED _Pragma("unroll")
 
 namespace tl::device {
 
@@ -47,6 +48,8 @@ template <class T>
 TL_DEVICE T atomic_add(T* address, T value) {
   return atomicAdd(address, value);
 }
+
+TL_DEVICE float rounded_product(float a, float b) { return __fmul_rn(a, b); }
 
 /// Stops nothing on a GPU; the emulator checks alignment and shared bounds.
 TL_DEVICE void check_access(const void*, std::size_t, Where = {}) {}

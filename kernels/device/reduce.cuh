@@ -20,7 +20,7 @@ struct Max {
 /// `op` over the values of all 32 lanes; every lane gets the result.
 template <class T, class Op>
 TL_DEVICE T warp_reduce(T value, Op op, Where where = {}) {
-  TL_UNROLL for (int bits = kWarpSize / 2; bits > 0; bits /= 2) {
+  TL_UNROLLED for (int bits = kWarpSize / 2; bits > 0; bits /= 2) {
     value = op(value, shuffle_xor(value, bits, kFullMask, where.inside()));
   }
   return value;

@@ -12,6 +12,7 @@
 #define TL_KERNEL inline
 #define TL_LAUNCH_BOUNDS(threads)
 #define TL_DEVICE inline
+#define TL_DEVICE_CALL inline
 #define TL_SHARED(name, ...)                                                                          \
   static const unsigned tl_slot_of_##name = ::tl::emulator::new_shared_slot();                        \
   const ::tl::emulator::SharedView<__VA_ARGS__> name(                                                 \
@@ -19,7 +20,7 @@
           tl_slot_of_##name, sizeof(__VA_ARGS__), alignof(__VA_ARGS__), #name)),                      \
       #name)
 #define TL_DYNAMIC_SHARED(name, T) const ::tl::emulator::DynamicSharedView<T> name
-#define TL_UNROLL
+#define TL_UNROLLED
 
 namespace tl::device {
 
@@ -55,6 +56,11 @@ inline unsigned ballot(bool predicate, unsigned mask = kFullMask, Where where = 
 template <class T>
 T atomic_add(T* address, T value) {
   return std::atomic_ref<T>(*address).fetch_add(value, std::memory_order_relaxed);
+}
+
+inline float rounded_product(float a, float b) {
+  const volatile float product = a * b;
+  return product;
 }
 
 inline void check_access(const void* address, std::size_t bytes, Where where = {}) {
