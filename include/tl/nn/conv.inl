@@ -66,11 +66,15 @@ TL_INLINE Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, Activat
                                          wants(bn.bias) || wants(residual));
   const bool fusible = activation == Activation::none || activation == Activation::relu || activation == Activation::relu6;
   if (learns || bn.training() || !x.device().is_cpu()) {
-    const Tensor y = bn.forward(conv.forward(x), fusible ? activation : Activation::none, residual);
-    return fusible ? y : activate(y, activation);
+    Tensor y = bn.forward(conv(x), fusible ? activation : Activation::none, residual);
+    if (!fusible) y = activate(y, activation);
+    observed(bn, y);
+    return y;
   }
   detail::fold(conv, bn);
-  return conv2d_fused(x, conv.folded.weight, conv.folded.bias, residual, activation, conv.options());
+  Tensor y = conv2d_fused(x, conv.folded.weight, conv.folded.bias, residual, activation, conv.options());
+  observed(bn, y);
+  return y;
 }
 
 }  // namespace nn

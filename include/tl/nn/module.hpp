@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "tl/autograd/node.hpp"
+#include "tl/core/function_ref.hpp"
 #include "tl/tensor/tensor.hpp"
 
 namespace tl::inline TL_ABI {
@@ -70,6 +71,32 @@ class Buffer {
 
 class Module;
 
+/// Called with each module's result while it is set: features at any layer, a search for the first NaN.
+using Observer = FunctionRef<void(Module&, const Tensor&)>;
+
+/// While it lives, results of modules in this thread are shown to `observer`, in the order in which they are computed.
+class Observe {
+ public:
+  explicit Observe(Observer observer) : observer_(observer), before_(std::exchange(current(), &observer_)) {}
+  ~Observe() { current() = before_; }
+  Observe(const Observe&) = delete;
+  Observe& operator=(const Observe&) = delete;
+
+  static const Observer*& current() {
+    static thread_local const Observer* observer = nullptr;
+    return observer;
+  }
+
+ private:
+  Observer observer_;
+  const Observer* before_;
+};
+
+/// Shows a result to the observer, if there is one. For modules that compute for others, as conv_bn does.
+inline void observed(Module& module, const Tensor& result) {
+  if (const Observer* observer = Observe::current()) (*observer)(module, result);
+}
+
 /// One entry of a module's list; one of the pointers is set.
 struct Member {
   std::string name;
@@ -90,7 +117,12 @@ class Module {
 
   /// The result for a batch. Modules that take something else than one tensor offer a function of their own instead.
   virtual Tensor forward(const Tensor& x);
-  Tensor operator()(const Tensor& x) { return forward(x); }
+  /// forward, seen by an observer: call modules this way.
+  Tensor operator()(const Tensor& x) {
+    Tensor y = forward(x);
+    observed(*this, y);
+    return y;
+  }
 
   /// Parameters, buffers and modules by name, in order; TL_MEMBERS defines it.
   virtual std::vector<Member> members() = 0;

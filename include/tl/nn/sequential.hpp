@@ -47,7 +47,7 @@ class Sequential : public Module {
 
   Tensor forward(const Tensor& x) override {
     Tensor y = x;
-    for (const auto& module : modules_) y = module->forward(y);
+    for (const auto& module : modules_) y = (*module)(y);
     return y;
   }
 
@@ -73,7 +73,7 @@ class ModuleList : public Module {
 
   Tensor forward(const Tensor& x) override {
     Tensor y = x;
-    for (const auto& module : modules_) y = module->forward(y);
+    for (const auto& module : modules_) y = (*module)(y);
     return y;
   }
 

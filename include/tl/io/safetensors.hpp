@@ -1,0 +1,62 @@
+// The safetensors format: named tensors, mapped from a file and checked by all of its rules.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tl/io/file.hpp"
+#include "tl/tensor/tensor.hpp"
+
+namespace tl::inline TL_ABI {
+
+using Metadata = std::map<std::string, std::string>;
+
+/// An opened file. Its tensors are views of the mapping, read-only, and keep it alive.
+///
+/// Everything is checked before it is believed: the header's length and JSON, duplicate names, types, shapes whose size
+/// overflows or does not equal the bytes claimed, overlaps, holes, and the end of the file.
+/// Errors: IoError, FormatError (file, tensor, byte).
+/// Format: https://github.com/huggingface/safetensors
+class SafetensorsFile {
+ public:
+  struct Entry {
+    std::string dtype;  ///< as in the file, such as "F32"
+    Shape shape;
+    uint64_t begin = 0, end = 0;  ///< within the data
+  };
+
+  explicit SafetensorsFile(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  const std::map<std::string, Entry>& entries() const { return entries_; }
+  const Metadata& metadata() const { return metadata_; }
+  bool contains(const std::string& name) const { return entries_.count(name) > 0; }
+  uint64_t data_bytes() const { return data_bytes_; }
+
+  /// The numbers as they are in the file. Errors: UsageError for an unknown name; DTypeError for a type that tl has not.
+  Tensor tensor(const std::string& name) const;
+
+ private:
+  std::string path_;
+  std::shared_ptr<MappedFile> mapping_;
+  std::shared_ptr<Storage> storage_;
+  uint64_t data_offset_ = 0, data_bytes_ = 0;
+  std::map<std::string, Entry> entries_;
+  Metadata metadata_;
+};
+
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;
+};
+
+/// Writes tensors to a file, atomically (see write_atomically): sorted by alignment and name, without holes.
+/// Errors: IoError; UsageError for a name given twice or reserved.
+void write_safetensors(const std::string& path, std::vector<NamedTensor> tensors, const Metadata& metadata = {});
+
+}  // namespace tl::inline TL_ABI
+
+#if TL_HEADER_ONLY
+#include "tl/io/safetensors.inl"
+#endif

@@ -1,0 +1,49 @@
+// A network's parameters and buffers by name: saved, and loaded with every difference reported.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tl/io/safetensors.hpp"
+#include "tl/nn/module.hpp"
+
+namespace tl::inline TL_ABI {
+
+/// All parameters and buffers in the layout of files (PyTorch's), tied ones once.
+std::vector<NamedTensor> state_dict(nn::Module& net);
+
+/// Names of tied parameters that state_dict leaves out, each with the name that stands for it.
+Metadata tied_names(nn::Module& net);
+
+struct LoadOptions {
+  /// Globs of names that may be missing, left over or of another shape; they keep their values. Empty: strict.
+  std::vector<std::string> partial = {};
+  /// Applied to each name of the file; an empty result drops the tensor.
+  std::function<std::string(const std::string&)> rename = {};
+};
+
+struct LoadReport {
+  int64_t matched = 0;                  ///< tensors taken over
+  int64_t total = 0;                    ///< tensors that the network has
+  std::vector<std::string> missing;     ///< of the network, kept as they were
+  std::vector<std::string> unexpected;  ///< of the file, left aside
+  std::vector<std::string> misshaped;   ///< "name: network [..], file [..]", kept as they were
+  std::vector<std::string> notes;       ///< what was adapted: prefixes stripped, names mapped, tensors tied
+};
+
+/// Loads weights by name into a network.
+///
+/// Names are adapted where that is safe, with a note: prefixes "module.", "model.", "_orig_mod." and "backbone." that all
+/// names share are stripped, and "gamma" and "beta" of norms become "weight" and "bias". A name that the file's metadata
+/// gives as an alias of another ("a": "b") is tied to it. f16, bf16 and f64 are converted. Missing counters
+/// (num_batches_tracked) are left alone.
+/// Errors: StateDictError listing every missing, unexpected and misshaped name at once, with the nearest ones; also for a
+/// partial load that matches nothing outside of what it excuses. FormatError for an alias to nothing or in a circle.
+/// On an error the network is unchanged.
+LoadReport load_state_dict(nn::Module& net, const SafetensorsFile& file, const LoadOptions& options = {});
+
+}  // namespace tl::inline TL_ABI
+
+#if TL_HEADER_ONLY
+#include "tl/io/state_dict.inl"
+#endif
