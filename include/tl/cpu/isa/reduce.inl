@@ -59,7 +59,7 @@ void add_rows(const T* x, int64_t rows, int64_t cols, int64_t stride, T* total) 
 inline constexpr int64_t kSumRows = 128;
 
 template <class T>
-void reduce_sum(const ReduceArgs<T>& args, double scale) {
+void reduce_sum(const ReduceArgs<T>& args, double divisor) {
   const int64_t outer = args.outer, axis = args.axis, inner = args.inner;
   // The axis is cut into chunks, whose sums are added in order.
   const int64_t chunk = inner == 1 ? kGrain : kSumRows;
@@ -77,7 +77,7 @@ void reduce_sum(const ReduceArgs<T>& args, double scale) {
     for (int64_t o = 0; o < outer; ++o) {
       double total = 0;
       for (int64_t c = 0; c < chunks; ++c) total += partial[o * chunks + c];
-      args.y[o] = static_cast<T>(total * scale);
+      args.y[o] = static_cast<T>(total / divisor);
     }
     return;
   }
@@ -99,7 +99,7 @@ void reduce_sum(const ReduceArgs<T>& args, double scale) {
       const T* column = partial + i / inner * chunks * inner + i % inner;
       double total = 0;
       for (int64_t c = 0; c < chunks; ++c) total += static_cast<double>(column[c * inner]);
-      args.y[i] = static_cast<T>(total * scale);
+      args.y[i] = static_cast<T>(total / divisor);
     }
   });
 }
@@ -152,7 +152,7 @@ template <class T>
 void reduce(const ReduceArgs<T>& args) {
   switch (args.reduction) {
     case Reduction::sum: return reduce_sum(args, 1);
-    case Reduction::mean: return reduce_sum(args, 1 / static_cast<double>(args.axis));
+    case Reduction::mean: return reduce_sum(args, static_cast<double>(args.axis));
     case Reduction::max: return reduce_extreme<T, false>(args);
     case Reduction::min: return reduce_extreme<T, true>(args);
   }
