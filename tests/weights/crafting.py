@@ -215,3 +215,11 @@ class ConverterTest(unittest.TestCase):
             self.assertIn(text, str(caught.exception))
         self.assertNotIn("\n", str(caught.exception))
         self.assertEqual(os.listdir(self.folder), ["in.pth"])
+
+
+def main():
+    """Runs the tests of a file; exit code 77 tells CTest that all were skipped."""
+    result = unittest.main(exit=False).result
+    if not result.wasSuccessful():
+        sys.exit(1)
+    sys.exit(77 if result.testsRun and len(result.skipped) == result.testsRun else 0)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import unittest
 
 import crafting
 from crafting import ConverterTest, Output, Storage, Tensor, zip_bytes
@@ -130,4 +129,4 @@ class Program(ConverterTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    crafting.main()

@@ -10,7 +10,6 @@ import resource
 import struct
 import subprocess
 import sys
-import unittest
 import warnings
 import zipfile
 
@@ -447,4 +446,4 @@ class Fuzz(ConverterTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    crafting.main()

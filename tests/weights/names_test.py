@@ -4,10 +4,11 @@ import argparse
 import collections
 import json
 import math
-import unittest
+
+import crafting  # first: it says where the converter is
+from crafting import ConverterTest, Storage, Tensor, legacy_bytes, safetensors_bytes, zip_bytes
 
 import architectures
-from crafting import ConverterTest, Storage, Tensor, legacy_bytes, safetensors_bytes, zip_bytes
 from tensors import ConvertError, UsageError
 
 
@@ -280,4 +281,4 @@ class Metadata(ConverterTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    crafting.main()

