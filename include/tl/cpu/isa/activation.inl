@@ -1,15 +1,5 @@
 // Activations of results that are about to be stored.
 
-/// A vector of `count` numbers, or of all lanes if there are as many.
-template <class T>
-TL_ALWAYS_INLINE Vec<T> load_up_to(const T* p, int64_t count) {
-  return count >= Vec<T>::kLanes ? Vec<T>::load(p) : Vec<T>::load(p, count);
-}
-template <class T>
-TL_ALWAYS_INLINE void store_up_to(Vec<T> v, T* p, int64_t count) {
-  count >= Vec<T>::kLanes ? v.store(p) : v.store(p, count);
-}
-
 /// Those that are bounds are applied to each vector.
 template <class T>
 TL_ALWAYS_INLINE Vec<T> bounded(Activation activation, Vec<T> x) {
@@ -20,8 +10,9 @@ TL_ALWAYS_INLINE Vec<T> bounded(Activation activation, Vec<T> x) {
 
 template <class Function, class T>
 TL_NOINLINE void apply_in_place(T* x, int64_t count) {
-  for (int64_t i = 0; i < count; i += Vec<T>::kLanes)
-    store_up_to(Function::value(load_up_to(x + i, count - i)), x + i, count - i);
+  for_each_vector<T>(0, count, [=](int64_t i, auto n) TL_INLINE_LAMBDA {
+    Function::value(Vec<T>::load(x + i, n)).store(x + i, n);
+  });
 }
 
 /// Those that need an exponential (and hardswish) are applied to finished rows, which the first cache still holds.

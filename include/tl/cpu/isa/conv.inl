@@ -77,11 +77,14 @@ struct PatchesRight {
 
   void pack(int64_t k_first, int64_t k_count, int64_t col_first, int64_t cols, T* packed, int64_t place_in_panel,
             int64_t panel_rows) const {
-    T* const row = scratch(ScratchUse::rows).get<T>(cols);
+    constexpr int64_t kSlice = 16;
+    T* const rows = scratch(ScratchUse::rows).get<T>(kSlice * cols);
     auto place = patches.place(first_row + k_first);
-    for (int64_t p = 0; p < k_count; ++p, patches.advance(place)) {
-      patches.copy_row(place, col_first, cols, row);
-      spread_row(row, cols, packed, place_in_panel + p, panel_rows);
+    for (int64_t p = 0; p < k_count; p += kSlice) {
+      const int64_t count = std::min(kSlice, k_count - p);
+      for (int64_t i = 0; i < count; ++i, patches.advance(place))
+        patches.copy_row(place, col_first, cols, rows + i * cols);
+      pack_rows(rows, cols, count, cols, packed, place_in_panel + p, panel_rows);
     }
   }
 };
@@ -145,11 +148,13 @@ struct KernelRight {
 
   void pack(int64_t k_first, int64_t k_count, int64_t col_first, int64_t cols, T* packed, int64_t place,
             int64_t panel_rows) const {
-    for (int64_t p = 0; p < k_count; ++p) {
-      const int64_t tap = (k_first + p) / cout, out = (k_first + p) % cout;
+    for (int64_t p = 0; p < k_count;) {
+      const int64_t tap = (k_first + p) / cout, out = (k_first + p) % cout, count = std::min(cout - out, k_count - p);
       const int64_t y = down.kernel_first + tap / across.taps * down.kernel_step;
       const int64_t x = across.kernel_first + tap % across.taps * across.kernel_step;
-      spread_row(weight + out * kernel_size + (y * kw + x) * cin + col_first, cols, packed, place + p, panel_rows);
+      pack_rows(weight + out * kernel_size + (y * kw + x) * cin + col_first, kernel_size, count, cols, packed,
+                place + p, panel_rows);
+      p += count;
     }
   }
 };

@@ -43,11 +43,11 @@ struct PixelWindow {
   }
 };
 
-template <class T>
-TL_ALWAYS_INLINE void finish_place(const DepthwiseOut<T>& out, int64_t place, int64_t c, int64_t left, Vec<T> sum) {
-  if (out.bias) sum += load_up_to(out.bias + c, left);
-  if (out.residual) sum += load_up_to(out.residual + place * out.stride + c, left);
-  store_up_to(bounded(out.activation, sum), out.y + place * out.stride + c, left);
+template <class T, class Count>
+TL_ALWAYS_INLINE void finish_place(const DepthwiseOut<T>& out, int64_t place, int64_t c, Count n, Vec<T> sum) {
+  if (out.bias) sum += Vec<T>::load(out.bias + c, n);
+  if (out.residual) sum += Vec<T>::load(out.residual + place * out.stride + c, n);
+  bounded(out.activation, sum).store(out.y + place * out.stride + c, n);
 }
 
 template <class T, int kTaps, int kStep>
@@ -55,19 +55,18 @@ void depthwise_places(const DepthwiseLine<T>& line, const T* weight, int64_t wei
                       int64_t first, int64_t places, const DepthwiseOut<T>& out) {
   using Window = PixelWindow<T, kTaps, kStep>;
   const Window window(line, first, places);
-  const int64_t lines = line.down.taps, channels = line.channels;
-  for (int64_t c = 0; c < channels; c += Vec<T>::kLanes) {
-    const int64_t left = channels - c;
+  const int64_t lines = line.down.taps;
+  for_each_vector<T>(0, line.channels, [&](int64_t c, auto n) TL_INLINE_LAMBDA {
     Vec<T> sums[kLinePlaces];
     TL_UNROLL
     for (int o = 0; o < kLinePlaces; ++o) sums[o] = Vec<T>(T(0));
     for (int64_t y = 0; y < lines; ++y) {
       Vec<T> w[kTaps];
       TL_UNROLL
-      for (int t = 0; t < kTaps; ++t) w[t] = load_up_to(weight + y * weight_down + t * weight_across + c, left);
+      for (int t = 0; t < kTaps; ++t) w[t] = Vec<T>::load(weight + y * weight_down + t * weight_across + c, n);
       TL_UNROLL
       for (int i = 0; i < Window::kPixels; ++i) {
-        const Vec<T> pixel = load_up_to(window.at[y][i] + c, left);
+        const auto pixel = Vec<T>::load(window.at[y][i] + c, n);
         TL_UNROLL
         for (int o = 0; o < kLinePlaces; ++o)
           if (i - o * kStep >= 0 && i - o * kStep < kTaps) sums[o] = fma(pixel, w[i - o * kStep], sums[o]);
@@ -75,30 +74,28 @@ void depthwise_places(const DepthwiseLine<T>& line, const T* weight, int64_t wei
     }
     TL_UNROLL
     for (int o = 0; o < kLinePlaces; ++o)
-      if (o < places) finish_place(out, first + o, c, left, sums[o]);
-  }
+      if (o < places) finish_place(out, first + o, c, n, sums[o]);
+  });
 }
 
 /// The same for any kernel and dilation, place by place.
 template <class T>
 void depthwise_places_any(const DepthwiseLine<T>& line, const T* weight, int64_t weight_down, int64_t weight_across,
                           int64_t first, int64_t places, const DepthwiseOut<T>& out) {
-  const int64_t taps = line.down.taps * line.across.taps;
+  const int64_t taps_across = line.across.taps, taps = line.down.taps * taps_across;
   const T** const pixels = scratch(ScratchUse::rows).get<const T*>(taps);
   for (int64_t place = first; place < first + places; ++place) {
     const int64_t at_x = line.across.origin + place * line.across.step;
     for (int64_t tap = 0; tap < taps; ++tap)
-      pixels[tap] = line.pixel(tap / line.across.taps, at_x + tap % line.across.taps * line.across.tap_step);
-    for (int64_t c = 0; c < line.channels; c += Vec<T>::kLanes) {
-      const int64_t left = line.channels - c;
+      pixels[tap] = line.pixel(tap / taps_across, at_x + tap % taps_across * line.across.tap_step);
+    for_each_vector<T>(0, line.channels, [&](int64_t c, auto n) TL_INLINE_LAMBDA {
       Vec<T> sum(T(0));
-      for (int64_t tap = 0; tap < taps; ++tap)
-        sum = fma(load_up_to(pixels[tap] + c, left),
-                  load_up_to(weight + tap / line.across.taps * weight_down + tap % line.across.taps * weight_across + c,
-                             left),
-                  sum);
-      finish_place(out, place, c, left, sum);
-    }
+      for (int64_t y = 0; y < line.down.taps; ++y)
+        for (int64_t x = 0; x < taps_across; ++x)
+          sum = fma(Vec<T>::load(pixels[y * taps_across + x] + c, n),
+                    Vec<T>::load(weight + y * weight_down + x * weight_across + c, n), sum);
+      finish_place(out, place, c, n, sum);
+    });
   }
 }
 
@@ -213,28 +210,27 @@ void depthwise_weight_places(const DepthwiseLine<T>& line, const T* grad_y, int6
   const T* gradients[kLinePlaces];
   for (int64_t o = 0; o < kLinePlaces; ++o)
     gradients[o] = o < places ? grad_y + (first + o) * channels : line.zeros;
-  for (int64_t c = 0; c < channels; c += Vec<T>::kLanes) {
-    const int64_t left = channels - c;
+  for_each_vector<T>(0, channels, [&](int64_t c, auto n) TL_INLINE_LAMBDA {
     Vec<T> gradient[kLinePlaces];
     TL_UNROLL
-    for (int o = 0; o < kLinePlaces; ++o) gradient[o] = load_up_to(gradients[o] + c, left);
+    for (int o = 0; o < kLinePlaces; ++o) gradient[o] = Vec<T>::load(gradients[o] + c, n);
     for (int64_t y = 0; y < lines; ++y) {
       T* const at = sums + y * kTaps * channels + c;
       Vec<T> sum[kTaps];
       TL_UNROLL
-      for (int t = 0; t < kTaps; ++t) sum[t] = load_up_to(at + t * channels, left);
+      for (int t = 0; t < kTaps; ++t) sum[t] = Vec<T>::load(at + t * channels, n);
       TL_UNROLL
       for (int i = 0; i < Window::kPixels; ++i) {
-        const Vec<T> pixel = load_up_to(window.at[y][i] + c, left);
+        const auto pixel = Vec<T>::load(window.at[y][i] + c, n);
         TL_UNROLL
         for (int o = 0; o < kLinePlaces; ++o)
           if (i - o * kStep >= 0 && i - o * kStep < kTaps)
             sum[i - o * kStep] = fma(pixel, gradient[o], sum[i - o * kStep]);
       }
       TL_UNROLL
-      for (int t = 0; t < kTaps; ++t) store_up_to(sum[t], at + t * channels, left);
+      for (int t = 0; t < kTaps; ++t) sum[t].store(at + t * channels, n);
     }
-  }
+  });
 }
 
 template <class T>
@@ -243,13 +239,11 @@ void depthwise_weight_places_any(const DepthwiseLine<T>& line, const T* grad_y, 
     for (int64_t tap = 0; tap < line.down.taps * line.across.taps; ++tap) {
       const T* const pixel = line.pixel(tap / line.across.taps, line.across.origin + place * line.across.step +
                                                                     tap % line.across.taps * line.across.tap_step);
+      const T* const gradient = grad_y + place * line.channels;
       T* const at = sums + tap * line.channels;
-      for (int64_t c = 0; c < line.channels; c += Vec<T>::kLanes) {
-        const int64_t left = line.channels - c;
-        store_up_to(fma(load_up_to(pixel + c, left), load_up_to(grad_y + place * line.channels + c, left),
-                        load_up_to(at + c, left)),
-                    at + c, left);
-      }
+      for_each_vector<T>(0, line.channels, [=](int64_t c, auto n) TL_INLINE_LAMBDA {
+        fma(Vec<T>::load(pixel + c, n), Vec<T>::load(gradient + c, n), Vec<T>::load(at + c, n)).store(at + c, n);
+      });
     }
 }
 

@@ -146,10 +146,10 @@ struct Product {
       const int64_t panel_first = col_panels * chunk / chunks, panel_last = col_panels * (chunk + 1) / chunks;
       const RowView<T> view = left.rows(row, rows, k_first, k_count, panel_last - panel_first, buffer);
       for (int64_t j = panel_first; j < panel_last; ++j) {
-        const int64_t col = j * kCols, width = panel_width<T>(cols - col);
+        const int64_t col = j * kCols, width = panel_width<T>(cols - col), count = std::min(width, cols - col);
+        result.prefetch(row, rows, col_first + col, count);
         pick_multiply_tile<T>(rows, width)(k_count, view, packed + col * k_count, tile);
-        result.store(tile, width, row, rows, col_first + col, std::min(width, cols - col), k_first == 0,
-                     k_first + k_count == k);
+        result.store(tile, width, row, rows, col_first + col, count, k_first == 0, k_first + k_count == k);
       }
     }
   }
@@ -184,14 +184,22 @@ struct StridedLeft {
   }
 };
 
-/// Spreads one row of the block of B over the panels, with zeros up to the last panel's width.
+/// Packs rows of B, `stride` apart, into the panels at row `place`; the last panel is filled up with zeros.
 template <class T>
-void spread_row(const T* row, int64_t cols, T* packed, int64_t place, int64_t panel_rows) {
+void pack_rows(const T* rows, int64_t stride, int64_t count, int64_t cols, T* packed, int64_t place,
+               int64_t panel_rows) {
   constexpr int64_t kLanes = Tile<T>::kLanes, kCols = Tile<T>::kCols;
   for (int64_t col = 0; col < cols; col += kCols) {
-    const int64_t width = panel_width<T>(cols - col), left = std::min(width, cols - col);
-    T* const to = packed + col * panel_rows + place * width;
-    for (int64_t j = 0; j < width; j += kLanes) load_up_to(row + col + j, left - j).store(to + j);
+    const int64_t width = panel_width<T>(cols - col);
+    T* to = packed + col * panel_rows + place * width;
+    const T* from = rows + col;
+    if (cols - col >= width) {
+      for (int64_t p = 0; p < count; ++p, from += stride, to += width)
+        for (int64_t j = 0; j < width; j += kLanes) Vec<T>::load(from + j).store(to + j);
+    } else {
+      for (int64_t p = 0; p < count; ++p, from += stride)
+        to = std::fill_n(std::copy_n(from, cols - col, to), width - (cols - col), T(0));
+    }
   }
 }
 
@@ -203,8 +211,10 @@ struct RowsRight {
 
   void pack(int64_t k_first, int64_t k_count, int64_t col_first, int64_t cols, T* packed, int64_t place,
             int64_t panel_rows) const {
-    for (int64_t p = 0; p < k_count; ++p)
-      spread_row(b + (k_first + p) * stride + col_first, cols, packed, place + p, panel_rows);
+    constexpr int64_t kSlice = 16;  // rows at a time: each is in a page of its own
+    for (int64_t p = 0; p < k_count; p += kSlice)
+      pack_rows(b + (k_first + p) * stride + col_first, stride, std::min(kSlice, k_count - p), cols, packed, place + p,
+                panel_rows);
   }
 };
 
@@ -281,22 +291,32 @@ struct StoreTiles {
   const T *bias = nullptr, *residual = nullptr;  // [n]; like C
   Activation activation = Activation::none;
 
+  /// Fetches the tile's place while the tile is computed.
+  void prefetch(int64_t row_first, int64_t rows, int64_t col_first, int64_t cols) const {
+    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+    for (int64_t i = 0; i < rows; ++i) {
+      const T* const row = c + place.offset(row_first + i) + col_first;
+      for (int64_t j = 0; j < cols; j += kLine) __builtin_prefetch(row + j, 1);
+    }
+  }
+
   void store(const T* tile, int64_t width, int64_t row_first, int64_t rows, int64_t col_first, int64_t cols,
              bool first_block, bool last_block) const {
-    const T kept = first_block ? beta : T(1);
+    const Vec<T> scale(alpha), kept(first_block ? beta : T(1));
+    const bool reads = !first_block || beta != 0;
     const bool plain = !last_block || (!bias && !residual && activation == Activation::none);
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t at = place.offset(row_first + i) + col_first;
-      for (int64_t j = 0; j < cols; j += Vec<T>::kLanes) {
-        Vec<T> sum = Vec<T>::load(tile + i * width + j) * Vec<T>(alpha);
-        if (kept != 0) sum = fma(Vec<T>(kept), load_up_to(c + at + j, cols - j), sum);
+      for_each_vector<T>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
+        Vec<T> sum = Vec<T>::load(tile + i * width + j) * scale;
+        if (reads) sum = fma(kept, Vec<T>::load(c + at + j, n), sum);
         if (!plain) {
-          if (bias) sum += load_up_to(bias + col_first + j, cols - j);
-          if (residual) sum += load_up_to(residual + at + j, cols - j);
+          if (bias) sum += Vec<T>::load(bias + col_first + j, n);
+          if (residual) sum += Vec<T>::load(residual + at + j, n);
           sum = bounded(activation, sum);
         }
-        store_up_to(sum, c + at + j, cols - j);
-      }
+        sum.store(c + at + j, n);
+      });
       if (!plain) smooth_in_place(activation, c + at, cols);
     }
   }
