@@ -55,7 +55,8 @@ TEST_CASE("predicted_class and rank_of_truth agree on ties and NaN") {
   const std::vector scores{1.f, 3.f, 3.f, kNaN, 2.f, kNaN};
   const int64_t expected[] = {3, 0, 1, 4, 2, 5};
   for (int64_t c = 0; c < 6; ++c) CHECK(tl::rank_of_truth(scores, c) == expected[c]);
-  CHECK_THROWS_WITH_AS(tl::rank_of_truth(scores, 6), "rank_of_truth: expected a class in [0, 6), got 6", tl::ShapeError);
+  CHECK_THROWS_WITH_AS(tl::rank_of_truth(scores, 6), "rank_of_truth: expected a class in [0, 6), got 6",
+                       tl::ShapeError);
 }
 
 TEST_CASE("Accuracy counts hits among the first k") {

@@ -18,10 +18,10 @@ struct EpochRecord {
   int64_t epoch = 0;  ///< counted from 1
   double train_loss = kNoValue, train_accuracy = kNoValue;
   double val_loss = kNoValue, val_accuracy = kNoValue;
-  NamedValues rates = {};          ///< learning rate at the end of the epoch, by name of the parameter group
-  NamedValues extras = {};         ///< further measures by name: the losses and lambda of domain adaptation, say
-  double seconds = kNoValue;       ///< of this epoch, validation included
-  int64_t peak_bytes = 0;          ///< of tensors, since the run began
+  NamedValues rates = {};     ///< learning rate at the end of the epoch, by name of the parameter group
+  NamedValues extras = {};    ///< further measures by name: the losses and lambda of domain adaptation, say
+  double seconds = kNoValue;  ///< of this epoch, validation included
+  int64_t peak_bytes = 0;     ///< of tensors, since the run began
   int64_t trainable_parameters = 0;
 };
 
@@ -30,8 +30,8 @@ struct RunLog {
   std::string name = {};
   uint64_t seed = 0;
   std::vector<EpochRecord> epochs = {};
-  double accuracy = kNoValue;  ///< of the weights that were kept, in validation; kNoValue: the last epoch's stands for it
-  double seconds = kNoValue;   ///< of the whole run; kNoValue: the sum of the epochs stands for it
+  double accuracy = kNoValue;  ///< in validation, of the weights that were kept; kNoValue: that of the last epoch
+  double seconds = kNoValue;   ///< of the whole run; kNoValue: the sum of the epochs
 
   double final_accuracy() const;
   double total_seconds() const;
@@ -47,7 +47,7 @@ struct RunLog {
   static RunLog from_json(std::string_view json, const std::string& source);
 
   /// One line per epoch below a line of names, separated by commas, quoted as in RFC 4180. Numbers are written so that
-  /// reading gives the same bits; NaN and infinity as nan, inf, -inf. A group or extra that an epoch lacks is left empty.
+  /// reading gives the same bits; NaN and infinity as nan, inf, -inf. What an epoch lacks is left empty.
   std::string to_csv() const;
 
   /// Errors: IoError.

@@ -29,8 +29,11 @@ inline Json json_of(const RunLog& log) {
                       {"seconds", e.seconds},
                       {"peak_bytes", e.peak_bytes},
                       {"trainable_parameters", e.trainable_parameters}});
-  return {{"name", log.name},       {"seed", log.seed},       {"accuracy", log.accuracy},
-          {"seconds", log.seconds}, {"epochs", std::move(epochs)}};
+  return {{"name", log.name},
+          {"seed", log.seed},
+          {"accuracy", log.accuracy},
+          {"seconds", log.seconds},
+          {"epochs", std::move(epochs)}};
 }
 
 /// NaN and infinity become null, bytes that are not UTF-8 become U+FFFD.

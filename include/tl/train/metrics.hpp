@@ -14,8 +14,8 @@ namespace tl::inline TL_ABI {
 /// "No value": what a measure of nothing is.
 inline constexpr double kNoValue = std::numeric_limits<double>::quiet_NaN();
 
-/// Whether `candidate` replaces `best`, larger being better: a NaN never does, anything else replaces a NaN, and of equals
-/// the earlier stays. For a loss pass both negated.
+/// Whether `candidate` replaces `best`, larger being better: a NaN never does, anything else replaces a NaN, and of
+/// equals the earlier stays. For a loss pass both negated.
 constexpr bool better(double candidate, double best) {
   const auto is_number = [](double x) { return x == x; };
   return is_number(candidate) && (!is_number(best) || candidate > best);
@@ -39,8 +39,8 @@ class Mean {
 /// Errors: ShapeError when there are no scores.
 int64_t predicted_class(std::span<const float> scores);
 
-/// How many scores come before that of `truth` when sorted from the largest: 0 for the predicted class, so `rank < k` says
-/// that the truth is among the first k.
+/// How many scores come before that of `truth` when sorted from the largest: 0 for the predicted class, so `rank < k`
+/// says that the truth is among the first k.
 /// Errors: ShapeError for a truth outside of [0, scores).
 int64_t rank_of_truth(std::span<const float> scores, int64_t truth);
 
@@ -51,8 +51,8 @@ class Accuracy {
   explicit Accuracy(int64_t k = 1);
 
   void add(bool hit, int64_t count = 1);
-  /// scores [N, C] in rows, truths [N]. A negative truth is a sample without label (CrossEntropyOptions::ignore_index) and
-  /// is not counted.
+  /// scores [N, C] in rows, truths [N]. A negative truth is a sample without label (CrossEntropyOptions::ignore_index)
+  /// and is not counted.
   /// Errors: ShapeError when the scores are no multiple of the truths; for a truth outside of its row.
   void add(std::span<const float> scores, std::span<const int32_t> truths);
   void add(const Accuracy& other);
@@ -65,7 +65,7 @@ class Accuracy {
   int64_t k_, hits_ = 0, count_ = 0;
 };
 
-/// Who was taken for whom. Memory grows with the classes and with the different kinds of mistakes, not with their square.
+/// Who was taken for whom. Memory grows with the classes and the different mistakes, not with the square of classes.
 ///
 /// Measures of a class c, with hits = samples of c predicted as c; each is kNoValue where it would divide by 0:
 ///   precision = hits / predicted as c,   recall = hits / samples of c,   F1 = 2 hits / (samples of c + predicted as c)
@@ -117,8 +117,8 @@ class ConfusionMatrix {
   std::map<std::pair<int64_t, int64_t>, int64_t> mistakes_;
 };
 
-/// Area under the ROC curve of two classes: the probability that a random positive sample (truth 1) scores higher than a
-/// random negative one (truth 0), ties counting half. kNoValue when one of the classes, or a score, is missing.
+/// Area under the ROC curve of two classes: the probability that a random positive sample (truth 1) scores higher than
+/// a random negative one (truth 0), ties counting half. kNoValue when one of the classes, or a score, is missing.
 /// Errors: ShapeError for different numbers of scores and truths; UsageError for a truth other than 0 or 1.
 /// scikit-learn: roc_auc_score.
 double auc(std::span<const float> scores, std::span<const int32_t> truths);

@@ -36,8 +36,8 @@ TL_INLINE int64_t predicted_class(std::span<const float> scores) {
 }
 
 TL_INLINE int64_t rank_of_truth(std::span<const float> scores, int64_t truth) {
-  require<ShapeError>(truth >= 0 && truth < static_cast<int64_t>(scores.size()), "rank_of_truth: expected a class in [0, ",
-                      scores.size(), "), got ", truth);
+  require<ShapeError>(truth >= 0 && truth < static_cast<int64_t>(scores.size()),
+                      "rank_of_truth: expected a class in [0, ", scores.size(), "), got ", truth);
   const auto own = static_cast<size_t>(truth);
   int64_t rank = 0;
   for (size_t i = 0; i < scores.size(); ++i) {
@@ -56,8 +56,9 @@ TL_INLINE void Accuracy::add(bool hit, int64_t count) {
 
 TL_INLINE void Accuracy::add(std::span<const float> scores, std::span<const int32_t> truths) {
   if (truths.empty() && scores.empty()) return;
-  require<ShapeError>(!truths.empty() && scores.size() % truths.size() == 0, "Accuracy: scores must be [N, C] with N = ",
-                      truths.size(), " truths; got ", scores.size(), " scores");
+  require<ShapeError>(!truths.empty() && scores.size() % truths.size() == 0,
+                      "Accuracy: scores must be [N, C] with N = ", truths.size(), " truths; got ", scores.size(),
+                      " scores");
   const size_t classes = scores.size() / truths.size();
   for (size_t i = 0; i < truths.size(); ++i)
     if (truths[i] >= 0) add(rank_of_truth(scores.subspan(i * classes, classes), truths[i]) < k_);
@@ -111,7 +112,9 @@ TL_INLINE int64_t ConfusionMatrix::samples_of(int64_t c) const { return counts(c
 TL_INLINE int64_t ConfusionMatrix::predicted_as(int64_t c) const { return counts(c).predicted; }
 
 TL_INLINE double ConfusionMatrix::accuracy() const { return detail::ratio(hits_, samples_); }
-TL_INLINE double ConfusionMatrix::precision(int64_t c) const { return detail::ratio(counts(c).hits, counts(c).predicted); }
+TL_INLINE double ConfusionMatrix::precision(int64_t c) const {
+  return detail::ratio(counts(c).hits, counts(c).predicted);
+}
 TL_INLINE double ConfusionMatrix::recall(int64_t c) const { return detail::ratio(counts(c).hits, counts(c).samples); }
 
 TL_INLINE double ConfusionMatrix::f1(int64_t c) const {
