@@ -2,7 +2,11 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "tl/core/error.hpp"
 #include "tl/data/resize.hpp"
@@ -13,10 +17,27 @@ namespace detail {
 /// Weights are integers in units of 2^-22: 8 bits of sample and 2 of headroom fill the 32-bit sum.
 inline constexpr int kWeightBits = 32 - 8 - 2;
 
-/// For each output position: the first input that it reads, how many, and their weights.
+/// Two neighbouring weights w, each split into high * 2^11 + low, so that an instruction on 16-bit pairs can multiply
+/// them; the sums are exact. 0 <= low < 2^11. In each word the first weight is the lower half.
+struct WeightPair {
+  int32_t high, low;
+};
+inline constexpr int kLowBits = 11;
+
+constexpr WeightPair split_weights(int32_t first, int32_t second) {
+  constexpr int32_t kLowMask = (1 << kLowBits) - 1;
+  const auto pack = [](int32_t a, int32_t b) {
+    return static_cast<int32_t>((a & 0xffff) | static_cast<int64_t>(b) << 16);
+  };
+  return {pack(first >> kLowBits, second >> kLowBits), pack(first & kLowMask, second & kLowMask)};
+}
+
+/// For each output position: the first input that it reads, how many, and their weights, from weights[i * stride] on.
+/// Beyond `count` weights are zero, and the stride is even: they can be taken in pairs.
 struct ResizeAxis {
   std::vector<int32_t> first, count, weights;
-  int64_t stride = 0;  // of weights
+  std::vector<WeightPair> pairs;
+  int64_t stride = 0;
 
   /// The inputs that any output reads.
   int64_t begin() const { return first.front(); }
@@ -38,7 +59,7 @@ TL_INLINE ResizeAxis resize_axis(int64_t in_size, int64_t out_size, int64_t begi
   const double scale = static_cast<double>(in_size) / static_cast<double>(out_size), widening = std::max(scale, 1.0);
   const double support = (interpolation == Interpolation::bilinear ? 1.0 : 2.0) * widening;
   ResizeAxis axis;
-  axis.stride = static_cast<int64_t>(std::ceil(support)) * 2 + 1;
+  axis.stride = static_cast<int64_t>(std::ceil(support)) * 2 + 2;
   axis.weights.resize(static_cast<size_t>(length * axis.stride));
   std::vector<double> weights(static_cast<size_t>(axis.stride));
   for (int64_t i = 0; i < length; ++i) {
@@ -58,48 +79,107 @@ TL_INLINE ResizeAxis resize_axis(int64_t in_size, int64_t out_size, int64_t begi
     }
     axis.first.push_back(static_cast<int32_t>(first));
     axis.count.push_back(static_cast<int32_t>(count));
+    for (int64_t k = 0; k < axis.stride; k += 2) axis.pairs.push_back(split_weights(out[k], out[k + 1]));
   }
   return axis;
 }
 
-/// A weighted sum as a byte.
+inline constexpr int32_t kHalf = 1 << (kWeightBits - 1);
+
+/// A weighted sum, kHalf included, as a byte.
 inline uint8_t weighted_byte(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kWeightBits, 0, 255)); }
+
+#if defined(__SSE2__)
+/// Sums of pixel * weight in four 32-bit lanes. A pair of samples lies side by side in `samples`, as 16-bit numbers.
+struct WeightedSums {
+  __m128i high = _mm_setzero_si128(), low = _mm_set1_epi32(kHalf);
+
+  void add(__m128i samples, const WeightPair& weights) {
+    high = _mm_add_epi32(high, _mm_madd_epi16(samples, _mm_set1_epi32(weights.high)));
+    low = _mm_add_epi32(low, _mm_madd_epi16(samples, _mm_set1_epi32(weights.low)));
+  }
+  __m128i total() const { return _mm_srai_epi32(_mm_add_epi32(_mm_slli_epi32(high, kLowBits), low), kWeightBits); }
+};
+#endif
+
+/// Bytes behind the last pixel of a row that resize_row may read (and ignores).
+inline constexpr int64_t kRowPadding = 8;
 
 /// One row of the horizontal pass, [*, channels] to [columns, channels]; `in` is input axis.begin().
 template <int kChannels>
 void resize_row(const uint8_t* in, uint8_t* out, const ResizeAxis& axis) {
   for (size_t x = 0; x < axis.first.size(); ++x, out += kChannels) {
-    const int32_t* weights = &axis.weights[x * static_cast<size_t>(axis.stride)];
+    const size_t start = x * static_cast<size_t>(axis.stride);
     const uint8_t* from = in + (axis.first[x] - axis.begin()) * kChannels;
+#if defined(__SSE2__)
+    if constexpr (kChannels >= 3) {
+      const WeightPair* weights = &axis.pairs[start / 2];
+      WeightedSums sums;
+      for (int32_t k = 0; k < axis.count[x]; k += 2, from += 2 * kChannels) {
+        const __m128i pixels = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));           // r g b R G B . .
+        const __m128i paired = _mm_unpacklo_epi8(pixels, _mm_srli_epi64(pixels, 8 * kChannels));  // r R g G b B . .
+        sums.add(_mm_unpacklo_epi8(paired, _mm_setzero_si128()), *weights++);
+      }
+      const __m128i words = _mm_packs_epi32(sums.total(), sums.total());
+      const int bytes = _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
+      std::memcpy(out, &bytes, kChannels);
+      continue;
+    }
+#endif
+    const int32_t* weights = &axis.weights[start];
     int32_t sums[kChannels];
-    for (int32_t& sum : sums) sum = 1 << (kWeightBits - 1);
+    std::fill_n(sums, kChannels, kHalf);
     for (int32_t k = 0; k < axis.count[x]; ++k, from += kChannels)
       for (int c = 0; c < kChannels; ++c) sums[c] += weights[k] * from[c];
     for (int c = 0; c < kChannels; ++c) out[c] = weighted_byte(sums[c]);
   }
 }
 
-/// One row of the vertical pass: `count` rows of `size` bytes, `pitch` apart, become one.
-inline void resize_column(const uint8_t* in, int64_t pitch, int64_t size, const int32_t* weights, int64_t count,
+/// One row of the vertical pass: the rows that output `y` reads, `pitch` apart, become `size` bytes.
+inline void resize_column(const uint8_t* in, int64_t pitch, int64_t size, const ResizeAxis& axis, size_t y,
                           uint8_t* out) {
-  constexpr int64_t kBlock = 32;
-  for (int64_t begin = 0; begin < size; begin += kBlock) {
-    const int64_t block = std::min(kBlock, size - begin);
-    int32_t sums[kBlock];
-    for (int32_t& sum : sums) sum = 1 << (kWeightBits - 1);
-    for (int64_t k = 0; k < count; ++k) {
-      const uint8_t* from = in + k * pitch + begin;
-      for (int64_t i = 0; i < block; ++i) sums[i] += weights[k] * from[i];
+  const size_t start = y * static_cast<size_t>(axis.stride);
+  const int32_t count = axis.count[y];
+  int64_t i = 0;
+#if defined(__SSE2__)
+  for (; i + 16 <= size; i += 16) {
+    const WeightPair* weights = &axis.pairs[start / 2];
+    WeightedSums sums[4];
+    for (int32_t k = 0; k < count; k += 2) {
+      const uint8_t* upper = in + k * pitch + i;
+      const uint8_t* lower = k + 1 < count ? upper + pitch : upper;  // its weight is zero
+      const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(upper));
+      const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(lower));
+      const __m128i zero = _mm_setzero_si128(), left = _mm_unpacklo_epi8(a, b), right = _mm_unpackhi_epi8(a, b);
+      sums[0].add(_mm_unpacklo_epi8(left, zero), *weights);
+      sums[1].add(_mm_unpackhi_epi8(left, zero), *weights);
+      sums[2].add(_mm_unpacklo_epi8(right, zero), *weights);
+      sums[3].add(_mm_unpackhi_epi8(right, zero), *weights++);
     }
-    for (int64_t i = 0; i < block; ++i) out[begin + i] = weighted_byte(sums[i]);
+    const __m128i left = _mm_packs_epi32(sums[0].total(), sums[1].total());
+    const __m128i right = _mm_packs_epi32(sums[2].total(), sums[3].total());
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm_packus_epi16(left, right));
+  }
+#endif
+  const int32_t* weights = &axis.weights[start];
+  for (; i < size; ++i) {
+    int32_t sum = kHalf;
+    for (int32_t k = 0; k < count; ++k) sum += weights[k] * in[k * pitch + i];
+    out[i] = weighted_byte(sum);
   }
 }
 
 /// Resizes along rows: `part` of the picture, axis.length() wide, becomes [part.height, columns, channels].
 TL_INLINE Image resize_horizontally(const Image& image, const Rect& part, const ResizeAxis& axis) {
   Image out(static_cast<int64_t>(axis.first.size()), part.height, image.channels);
+  std::vector<uint8_t> padded;
   for (int64_t y = 0; y < part.height; ++y) {
     const uint8_t* in = image.row(part.y + y) + part.x * image.channels;
+    if (image.pixels.data() + image.pixels.size() - in < part.width * image.channels + kRowPadding) {
+      padded.assign(in, in + part.width * image.channels);
+      padded.resize(padded.size() + kRowPadding);
+      in = padded.data();
+    }
     if (image.channels == 3) resize_row<3>(in, out.row(y), axis);
     else if (image.channels == 1) resize_row<1>(in, out.row(y), axis);
     else resize_row<4>(in, out.row(y), axis);
@@ -110,12 +190,10 @@ TL_INLINE Image resize_horizontally(const Image& image, const Rect& part, const 
 /// Resizes along columns: `part` of the picture, axis.length() high, becomes [rows, part.width, channels].
 TL_INLINE Image resize_vertically(const Image& image, const Rect& part, const ResizeAxis& axis) {
   Image out(part.width, static_cast<int64_t>(axis.first.size()), image.channels);
-  const int64_t pitch = image.width * image.channels;
   for (int64_t y = 0; y < out.height; ++y) {
     const auto i = static_cast<size_t>(y);
     const uint8_t* in = image.row(part.y + axis.first[i] - axis.begin()) + part.x * image.channels;
-    resize_column(in, pitch, part.width * image.channels, &axis.weights[i * static_cast<size_t>(axis.stride)],
-                  axis.count[i], out.row(y));
+    resize_column(in, image.width * image.channels, part.width * image.channels, axis, i, out.row(y));
   }
   return out;
 }

@@ -40,6 +40,7 @@ void blend_all(Image& image, double factor, From from) {
   }
 }
 
+/// Truncates to a byte.
 inline uint8_t clip_byte(double value) { return static_cast<uint8_t>(std::clamp(value, 0.0, 255.0)); }
 
 /// RGB to hue, saturation and value in bytes and back, rounded as Pillow rounds.
@@ -54,7 +55,9 @@ inline std::array<uint8_t, 3> rgb_to_hsv(int r, int g, int b) {
   if (r == most) hue = bc - gc;
   else if (g == most) hue = static_cast<float>(2.0 + static_cast<double>(rc) - static_cast<double>(bc));
   else hue = static_cast<float>(4.0 + static_cast<double>(gc) - static_cast<double>(rc));
-  hue = static_cast<float>(std::fmod(static_cast<double>(hue) / 6.0 + 1.0, 1.0));
+  double turn = static_cast<double>(hue) / 6.0 + 1.0;
+  if (turn >= 1.0) turn -= 1.0;
+  hue = static_cast<float>(turn);
   return {clip_byte(static_cast<double>(hue) * 255.0), clip_byte(static_cast<double>(saturation) * 255.0),
           static_cast<uint8_t>(most)};
 }
@@ -66,9 +69,9 @@ inline std::array<uint8_t, 3> hsv_to_rgb(const std::array<uint8_t, 3>& hsv) {
   const int sector = static_cast<int>(hue);
   const auto f = static_cast<float>(hue - sector), fs = static_cast<float>(hsv[1] / 255.0);
   const auto value = static_cast<double>(v);
-  const uint8_t p = clip_byte(std::round(value * (1.0 - static_cast<double>(fs))));
-  const uint8_t q = clip_byte(std::round(value * (1.0 - static_cast<double>(fs * f))));
-  const uint8_t t = clip_byte(std::round(value * (1.0 - static_cast<double>(fs) * (1.0 - static_cast<double>(f)))));
+  const uint8_t p = clip_byte(value * (1.0 - static_cast<double>(fs)) + 0.5);
+  const uint8_t q = clip_byte(value * (1.0 - static_cast<double>(fs * f)) + 0.5);
+  const uint8_t t = clip_byte(value * (1.0 - static_cast<double>(fs) * (1.0 - static_cast<double>(f))) + 0.5);
   switch (sector % 6) {
     case 0:
       return {v, t, p};
