@@ -80,8 +80,8 @@ def convert(path, out=None, arch=None, classes=None, details=None, note=lambda t
             metadata["classes"] = compact(classes)
         if details and "source" in details:
             metadata["source"] = details["source"]
-        else:
-            metadata.setdefault("source", f"{os.path.basename(path)} sha256:{file_sha256(path)}")
+        elif "source" not in metadata:
+            metadata["source"] = f"{os.path.basename(path)} sha256:{file_sha256(path)}"
         if out is not None:
             if os.path.exists(out) and os.path.samefile(path, out):
                 raise UsageError("OUT is the same file as IN")

@@ -25,10 +25,8 @@ STORAGE_TYPES = {
 }
 # What these make is no weight (an epoch's accuracy, the options of a training run); a placeholder stands for it.
 INERT_NAMES = {
-    "__builtin__.set",
     "_codecs.encode",
     "argparse.Namespace",
-    "builtins.set",
     "collections.Counter",
     "collections.defaultdict",
     "numpy._core.multiarray._reconstruct",
@@ -41,6 +39,8 @@ INERT_NAMES = {
     "torch.device",
     "torch.nn.parameter.Parameter",
 }
+for builtin in "bool bytearray complex dict float frozenset int list set str tuple".split():
+    INERT_NAMES |= {f"builtins.{builtin}", f"__builtin__.{builtin}"}
 INERT_NAMES |= {f"torch.{kind}" for kind in ("bfloat16", "bool", "double", "float", "float16", "float32", "float64")}
 INERT_NAMES |= {f"torch.{kind}" for kind in ("half", "int", "int16", "int32", "int64", "int8", "long", "uint8")}
 ALLOWED_NAMES = {
@@ -66,6 +66,9 @@ class Name:
 class Placeholder:
     """An object that holds no weights."""
 
+    def __repr__(self):
+        return "(an object)"
+
 
 def is_key(value):
     """Whether hashing is cheap: no long number, no long tuple, and no nested one (hashing that recurses in C)."""
@@ -73,7 +76,7 @@ def is_key(value):
         return len(value) <= MAX_RANK and all(not isinstance(part, tuple) and is_key(part) for part in value)
     if isinstance(value, int):
         return value.bit_length() <= 64
-    return value is None or isinstance(value, (str, float, bytes))
+    return value is None or isinstance(value, (str, float, bytes, Name, Placeholder))
 
 
 class PickleReader:
@@ -103,7 +106,6 @@ class PickleReader:
                 self.step(opcode.name, argument)
         except ValueError as error:  # of pickletools: cut off, an unknown opcode, text that is no UTF-8
             raise self.error(f"is cut off or damaged ({show(error)})") from None
-        raise self.error("has no end")
 
     def error(self, text):
         return ConvertError(f"{self.what} {text}, at byte {self.position:,}")

@@ -74,8 +74,8 @@ def row_major(shape):
 
 
 class TorchPickler(pickle.Pickler):
-    def __init__(self, file, legacy):
-        super().__init__(file, protocol=2)
+    def __init__(self, file, legacy, protocol):
+        super().__init__(file, protocol)
         self.legacy = legacy
         self.storages = []
 
@@ -93,17 +93,20 @@ class TorchPickler(pickle.Pickler):
     def reducer_override(self, thing):
         if not isinstance(thing, Tensor):
             return NotImplemented
+        if thing.rebuild == "_rebuild_parameter":
+            plain = Tensor(thing.storage, thing.shape, thing.strides, thing.offset)
+            return TORCH["torch._utils"]._rebuild_parameter, (plain, True, collections.OrderedDict())
         arguments = (thing.storage, thing.offset, thing.shape, thing.strides)
         if thing.rebuild == "_rebuild_tensor_v2":
             arguments += (False, collections.OrderedDict())
         return getattr(TORCH["torch._utils"], thing.rebuild), arguments
 
 
-def pickled(thing, legacy=False):
+def pickled(thing, legacy=False, protocol=2):
     """Returns (bytes, storages in the order of their first use)."""
     file = io.BytesIO()
     with mock.patch.dict(sys.modules, TORCH):
-        pickler = TorchPickler(file, legacy)
+        pickler = TorchPickler(file, legacy, protocol)
         pickler.dump(thing)
     return file.getvalue(), pickler.storages
 

@@ -1,12 +1,14 @@
 """Whole files of the three formats, as they should be: every value comes out as it went in."""
 
+import argparse
 import collections
 import math
+import pickletools
 import struct
 import zipfile
 
 import crafting
-from crafting import ConverterTest, Storage, Tensor, legacy_bytes, safetensors_bytes, zip_bytes
+from crafting import ConverterTest, Storage, Tensor, legacy_bytes, pickled, safetensors_bytes, zip_bytes
 
 SAVERS = {
     "zip": zip_bytes,
@@ -122,6 +124,32 @@ class Formats(ConverterTest):
         self.convert(first)
         with open(self.output, "rb") as file:
             self.assertEqual(file.read(), first)
+
+    def test_every_protocol_and_the_values_beside_the_weights(self):
+        values = [1, -1, 300, 70_000, 1 << 40, 1 << 90, 0.5, "text", "x" * 300, b"bytes", b"y" * 300, None, True]
+        values += [(1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), [], {}, {1, 2}, frozenset({1}), bytearray(b"z"), 2 + 3j]
+        values += [collections.defaultdict(list, a=[1]), collections.Counter("aab"), argparse.Namespace(rate=0.1)]
+        values.append(values[4:9])
+        thing = {"state_dict": {"w": Tensor([1, 2])}, "rest": values, 7: "n", 0.5: "f", None: 1, (1, "a"): 2, b"k": 3}
+        for protocol in (2, 3, 4, 5):
+            data = pickled(thing, protocol=protocol)[0]
+            self.assertEqual(self.convert(zip_bytes(thing, data_pkl=data)).tensors, {"w": [1, 2]})
+
+    def test_the_pickle_of_python_2(self):
+        w = pickled(Tensor([1, 2]))[0][2:-1]  # without PROTO and STOP
+        data = b"\x80\x02ccollections\nOrderedDict\n](U\x01w" + w + b"\x86e\x85R."
+        self.assertEqual(self.convert(zip_bytes({"w": Tensor([1, 2])}, data_pkl=data)).tensors, {"w": [1, 2]})
+
+    def test_parameters_and_subclasses(self):
+        state = {"w": Tensor([1, 2], rebuild="_rebuild_parameter"), "tied": None}
+        state["tied"] = Tensor(state["w"].storage)
+        out = self.convert(zip_bytes(state))
+        self.assertEqual((out.tensors, out.metadata["tied"]), ({"w": [1, 2]}, "w"))
+        w = pickletools.optimize(pickled(Tensor([1, 2]))[0])[2:-2]  # up to the arguments of the call
+        call, arguments = w[: w.index(b"(")], w[w.index(b"(") :]
+        wrapped = b"ctorch._tensor\n_rebuild_from_type_v2\n(" + call + b"ctorch.nn.parameter\nParameter\n" + arguments
+        data = b"\x80\x02}U\x01w" + wrapped + b"}tRs."
+        self.assertEqual(self.convert(zip_bytes({"w": Tensor([1, 2])}, data_pkl=data)).tensors, {"w": [1, 2]})
 
     def test_old_rebuild_without_hooks(self):
         out = self.convert(legacy_bytes({"w": Tensor([1, 2], rebuild="_rebuild_tensor")}))

@@ -169,6 +169,21 @@ class Pickles(ConverterTest):
         one_key_two_types = b"\x80\x02" + storage_opcodes(2) + b"0" + storage_opcodes(2, kind="IntStorage") + b"."
         self.refuse_pickle(one_key_two_types, "is both 2 F32 and 2 I32")
 
+    def test_a_storage_inside_another(self):
+        """As PyTorch before 0.4 wrote it: ("storage", type, root, device, count, (key, begin, length))."""
+
+        def file(view):
+            reference = storage_opcodes(6)[:-2] + view + b"tQ"
+            prefix = legacy_bytes({})[: -len(pickle.dumps({}, 2) + pickle.dumps([], 2))]
+            keys = pickle.dumps(["0"], 2)
+            return prefix + tensor_pickle(reference) + keys + struct.pack("<q6f", 6, *range(6))
+
+        self.refuse(file(b"(" + text("v") + b"K\x05K\x02t"), "a part of a storage beyond its end")
+        self.refuse(file(b"(" + text("v") + b"K\x05" + number(-2) + b"t"), "form that torch.save does not write")
+        self.refuse(file(text("v")), "form that torch.save does not write")
+        self.assertEqual(self.convert(file(b"N")).tensors["w"], [0, 1])
+        self.assertEqual(self.convert(file(b"(" + text("v") + b"K\x03K\x02t")).tensors["w"], [3, 4])
+
     def test_overlapping_views_cannot_multiply_the_file(self):
         storage = Storage([0] * 1000)
         state = {f"w{i}": Tensor(storage, (900,), offset=i) for i in range(100)}

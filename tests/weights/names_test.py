@@ -172,6 +172,42 @@ class Architectures(ConverterTest):
         del tensors["fc.bias"]
         self.assertEqual(find(tensors)[0], None)
 
+    def test_efficientnet_names_of_another_library(self):
+        names = {
+            "_conv_stem.weight": "conv_stem.weight",
+            "_bn0.running_var": "bn1.running_var",
+            "_blocks.0._depthwise_conv.weight": "blocks.0.0.conv_dw.weight",
+            "_blocks.0._bn1.bias": "blocks.0.0.bn1.bias",
+            "_blocks.0._project_conv.weight": "blocks.0.0.conv_pw.weight",
+            "_blocks.0._bn2.weight": "blocks.0.0.bn2.weight",
+            "_blocks.4._expand_conv.weight": "blocks.2.1.conv_pw.weight",
+            "_blocks.4._bn0.bias": "blocks.2.1.bn1.bias",
+            "_blocks.4._depthwise_conv.weight": "blocks.2.1.conv_dw.weight",
+            "_blocks.4._bn1.num_batches_tracked": "blocks.2.1.bn2.num_batches_tracked",
+            "_blocks.15._expand_conv.weight": "blocks.6.0.conv_pw.weight",
+            "_blocks.15._project_conv.weight": "blocks.6.0.conv_pwl.weight",
+            "_blocks.15._bn2.weight": "blocks.6.0.bn3.weight",
+            "_conv_head.weight": "conv_head.weight",
+            "_bn1.weight": "bn2.weight",
+            "_fc.bias": "classifier.bias",
+        }
+        tensors = {name: Shape((1,)) for name in names}
+        blocks = {f"_blocks.{block}._x.y": Shape((1,)) for block in range(16)}
+        renamed = list(architectures.rename_efficientnet({**tensors, **blocks}, lambda text: None))
+        self.assertEqual(renamed[: len(names)], list(names.values()))
+        for other in (tensors, {**tensors, **blocks, "_blocks.3._se_reduce.weight": Shape((1,))}):  # a B0 has _se_
+            self.assertIs(architectures.rename_efficientnet(other, lambda text: None), other)
+        with self.assertRaisesRegex(ConvertError, "names of two libraries at once"):
+            both = {**tensors, **blocks, "classifier.bias": Shape((1,))}
+            architectures.rename_efficientnet(both, lambda text: None)
+
+    def test_bert_heads(self):
+        notes = []
+        for width, heads in ((384, {"heads": 12}), (768, {"heads": 12}), (100, {})):
+            tensors = {"embeddings.word_embeddings.weight": Shape((9, width))}
+            self.assertEqual(architectures.bert_heads(tensors, notes.append), heads)
+        self.assertIn("not known for width 100", notes[0])
+
     def test_another_width_is_not_recognised(self):
         tensors = network("resnet18")
         tensors["layer2.0.conv1.weight"] = Shape((96, 64, 3, 3))
