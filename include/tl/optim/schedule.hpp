@@ -1,0 +1,71 @@
+// Learning-rate schedules: a factor for each step, the same for all groups.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <numbers>
+#include <utility>
+
+#include "tl/core/config.hpp"
+#include "tl/core/error.hpp"
+
+namespace tl::inline TL_ABI {
+namespace optim {
+
+/// What multiplies each group's own rate at a step, counted from 0. It has no state: a group that joins late, or a run that
+/// goes on from a checkpoint, just asks for its step.
+using Schedule = std::function<double(int64_t step)>;
+
+inline Schedule constant() {
+  return [](int64_t) { return 1.0; };
+}
+
+/// Times gamma after every `every` steps. PyTorch: StepLR.
+inline Schedule step_decay(int64_t every, double gamma = 0.1) {
+  require<UsageError>(every >= 1, "step_decay: every must be at least 1 step, got ", every);
+  return [=](int64_t step) { return std::pow(gamma, static_cast<double>(step / every)); };
+}
+
+/// Half a cosine from 1 to `floor` over `total` steps. PyTorch: CosineAnnealingLR with eta_min = floor * rate.
+/// Paper: Loshchilov and Hutter, "SGDR", 2017.
+inline Schedule cosine(int64_t total, double floor = 0) {
+  require<UsageError>(total >= 1, "cosine: total must be at least 1 step, got ", total);
+  return [=](int64_t step) {
+    const double t = std::min(1.0, static_cast<double>(step) / static_cast<double>(total));
+    return floor + (1 - floor) * 0.5 * (1 + std::cos(std::numbers::pi * t));
+  };
+}
+
+struct OneCycleOptions {
+  double warm_up = 0.3;        ///< share of the steps that rise
+  double start_divisor = 25;   ///< the first rate is the peak over this
+  double final_divisor = 1e4;  ///< the last rate is the first over this
+};
+
+/// Up from rate / start_divisor to the group's rate, then down, both along cosines. PyTorch: OneCycleLR with max_lr = the
+/// groups' rates. Paper: Smith and Topin, "Super-convergence", 2018.
+inline Schedule one_cycle(int64_t total, const OneCycleOptions& options = {}) {
+  require<UsageError>(total >= 1, "one_cycle: total must be at least 1 step, got ", total);
+  return [=](int64_t step) {
+    const double start = 1 / options.start_divisor, end = start / options.final_divisor;
+    const double peak = options.warm_up * static_cast<double>(total) - 1, last = static_cast<double>(total) - 1;
+    const auto between = [](double from, double to, double t) {
+      return to + (from - to) * 0.5 * (1 + std::cos(std::numbers::pi * t));
+    };
+    const double at = std::min(static_cast<double>(step), last);
+    if (at <= peak) return between(start, 1, peak > 0 ? at / peak : 1);
+    return between(1, end, last > peak ? (at - peak) / (last - peak) : 1);
+  };
+}
+
+/// Rises linearly over `steps` steps, (step + 1) / steps, then follows `after`, which counts from the end of the rise.
+inline Schedule warm_up(int64_t steps, Schedule after = constant()) {
+  require<UsageError>(steps >= 1, "warm_up: steps must be at least 1, got ", steps);
+  return [steps, after = std::move(after)](int64_t step) {
+    return step < steps ? static_cast<double>(step + 1) / static_cast<double>(steps) * after(0) : after(step - steps);
+  };
+}
+
+}  // namespace optim
+}  // namespace tl::inline TL_ABI
