@@ -253,9 +253,9 @@ def squeezenet1_1(_):
 
 def lenet(_):
     t = Table()
-    t.conv("conv1", 6, None, 5, bias=True)
+    t.conv("conv1", 6, 1, 5, bias=True)
     t.conv("conv2", 16, 6, 5, bias=True)
-    t.linear("fc1", 120, None)
+    t.linear("fc1", 120, 400)
     t.linear("fc2", 84, 120)
     return t
 
@@ -301,6 +301,7 @@ def head(name, inputs, kernel=()):
     return {name + ".weight": (None, inputs, *kernel), name + ".bias": (None,)}
 
 
+DIGITS = picture(28, 28, "bilinear", [0.5] * 3, [0.5] * 3, channels="gray")
 CIFAR = picture(32, 32, "bilinear")
 TORCHVISION = picture(224, 256, "bilinear")
 LITE0_WIDTHS, LITE2_WIDTHS = (16, 24, 40, 80, 112, 192, 320), (16, 24, 48, 88, 120, 208, 352)
@@ -323,7 +324,7 @@ ARCHITECTURES = {
     "mobilenet_v2_folded": Arch(
         mobilenet_v2(True), head("classifier.1", 1280), constants("relu6", bn_eps=None), TORCHVISION
     ),
-    "mobilenet_v2_gluon": Arch(mobilenet_v2_gluon, {}, constants("relu"), TORCHVISION),
+    "mobilenet_v2_gluon": Arch(mobilenet_v2_gluon, head("classifier.1", 1280), constants("relu"), TORCHVISION),
     "efficientnet_lite0": Arch(
         efficientnet_lite(LITE0_STAGES, LITE0_WIDTHS), LITE_HEAD, LITE_CONSTANTS, lite_picture(224)
     ),
@@ -336,7 +337,7 @@ ARCHITECTURES = {
     "squeezenet1_1": Arch(
         squeezenet1_1, head("classifier.1", 512, (1, 1)), constants("relu", bn_eps=None), TORCHVISION
     ),
-    "lenet": Arch(lenet, head("fc3", 84), constants("relu", bn_eps=None)),
+    "lenet": Arch(lenet, head("fc3", 84), constants("relu", bn_eps=None), DIGITS),
     "bert": Arch(bert, {}, {"layer_norm_eps": 1e-12, "activation": "gelu"}),
 }
 # timm's own training of the same network: no tensor tells it from Google's, so it must be asked for.

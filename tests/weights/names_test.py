@@ -260,7 +260,7 @@ class Architectures(ConverterTest):
 
 class Metadata(ConverterTest):
     def lenet(self, classes=10):
-        shapes = {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 256), "fc2": (84, 120)}
+        shapes = {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120)}
         shapes["fc3"] = (classes, 84)
         state = {f"{key}.weight": Tensor([0] * math.prod(shape), shape) for key, shape in shapes.items()}
         state.update({f"{key}.bias": Tensor([0] * shape[0]) for key, shape in shapes.items()})
