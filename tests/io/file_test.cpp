@@ -1,0 +1,183 @@
+// Files: limits, mapping, and writes that a failure cannot break.
+#include "tl/io/file.hpp"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+
+#include "support.hpp"
+#include "tl/core/error.hpp"
+
+namespace fs = std::filesystem;
+
+namespace {
+
+/// A folder that vanishes with the test.
+struct Folder {
+  fs::path path;
+  Folder() {
+    std::string name = (fs::temp_directory_path() / "tl-file-XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    path = name;
+  }
+  ~Folder() { fs::remove_all(path); }
+  std::string operator/(const char* name) const { return (path / name).string(); }
+  size_t entries() const { return static_cast<size_t>(std::distance(fs::directory_iterator(path), {})); }
+};
+
+void put(const std::string& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
+std::string get(const std::string& path) { return tl::read_file(path, 1 << 30); }
+
+void write(const std::string& path, const std::string& bytes) {
+  tl::write_atomically(path, [&](tl::FileWriter& out) { out.write(bytes); });
+}
+
+}  // namespace
+
+TEST_CASE("read_file reads the whole file and keeps to its limit") {
+  const Folder folder;
+  const std::string path = folder / "a";
+  for (const size_t size : {0u, 1u, 65535u, 65536u, 200000u}) {
+    const std::string bytes(size, 'x');
+    put(path, bytes);
+    CHECK(get(path) == bytes);
+    CHECK(tl::read_file(path, size) == bytes);
+    CHECK(tl::file_size(path) == size);
+  }
+  CHECK_THROWS_WITH_AS(tl::read_file(path, 199999),
+                       ("cannot read " + path + ": it holds more than the limit of 199999 bytes").c_str(), tl::IoError);
+  CHECK_THROWS_WITH_AS(tl::read_file(folder / "none", 1),
+                       ("cannot open " + folder / "none" + ": No such file or directory").c_str(), tl::IoError);
+  CHECK_THROWS_WITH_AS(get(folder.path.string()), ("cannot read " + folder.path.string() + ": it is a folder").c_str(),
+                       tl::IoError);
+  CHECK_THROWS_AS(tl::file_size(folder / "none"), tl::IoError);
+}
+
+TEST_CASE("read_file stops at its limit on an endless device") {
+  CHECK_THROWS_AS(tl::read_file("/dev/zero", 100000), tl::IoError);
+}
+
+TEST_CASE("MappedFile shows the file's bytes and moves") {
+  const Folder folder;
+  const std::string path = folder / "a";
+  put(path, "hello");
+  tl::MappedFile file(path);
+  REQUIRE(file.bytes().size() == 5);
+  CHECK(file.bytes()[4] == std::byte{'o'});
+  tl::MappedFile moved(std::move(file));
+  CHECK(moved.bytes().size() == 5);
+  CHECK(moved.path() == path);
+  tl::MappedFile assigned;
+  assigned = std::move(moved);
+  CHECK(assigned.bytes()[0] == std::byte{'h'});
+
+  put(path, "");
+  CHECK(tl::MappedFile(path).bytes().empty());
+  CHECK_THROWS_AS(tl::MappedFile(folder / "none"), tl::IoError);
+  CHECK_THROWS_WITH_AS(tl::MappedFile(folder.path.string()),
+                       ("cannot map " + folder.path.string() + ": it is not a regular file").c_str(), tl::IoError);
+  const std::string pipe = folder / "pipe";
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  CHECK_THROWS_AS(tl::MappedFile{pipe}, tl::IoError);  // and does not wait for a writer
+}
+
+TEST_CASE("write_atomically writes small and large pieces in order") {
+  const Folder folder;
+  const std::string path = folder / "a", large(300000, 'l');
+  tl::write_atomically(path, [&](tl::FileWriter& out) {
+    out.write("head");
+    CHECK(out.position() == 4);
+    out.write(large);
+    for (int i = 0; i < 100000; ++i) out.write("ab");
+    CHECK(out.position() == 4 + 300000 + 200000);
+  });
+  std::string expected = "head" + large;
+  for (int i = 0; i < 100000; ++i) expected += "ab";
+  CHECK(get(path) == expected);
+  write(path, "");
+  CHECK(get(path).empty());
+  CHECK(folder.entries() == 1);
+}
+
+TEST_CASE("write_atomically keeps links and permissions, and writes to devices directly") {
+  const Folder folder;
+  put(folder / "real", "old");
+  REQUIRE(::chmod((folder / "real").c_str(), 0640) == 0);
+  fs::create_symlink("real", folder / "link");
+  write(folder / "link", "new");
+  CHECK(fs::is_symlink(folder / "link"));
+  CHECK(get(folder / "real") == "new");
+  struct stat info {};
+  REQUIRE(::stat((folder / "real").c_str(), &info) == 0);
+  CHECK((info.st_mode & 0777) == 0640);
+
+  write("/dev/null", "gone");
+  CHECK(fs::is_character_file("/dev/null"));
+  CHECK_THROWS_AS(write(folder.path.string(), "x"), tl::IoError);
+  CHECK_THROWS_AS(write(folder / "none/x", "x"), tl::IoError);
+}
+
+TEST_CASE("FR05: a writer that throws leaves the old file and nothing beside it") {
+  const Folder folder;
+  const std::string path = folder / "a";
+  put(path, "old");
+  CHECK_THROWS_AS(tl::write_atomically(path,
+                                       [](tl::FileWriter& out) {
+                                         out.write(std::string(100000, 'n'));
+                                         throw std::runtime_error("stop");
+                                       }),
+                  std::runtime_error);
+  CHECK(get(path) == "old");
+  CHECK(folder.entries() == 1);
+}
+
+TEST_CASE("FR05: a full disk gives an error and the old file stays") {
+  CHECK_THROWS_WITH_AS(write("/dev/full", "x"), "cannot write /dev/full: No space left on device", tl::IoError);
+
+  // A limit on the size of files stands in for a disk that fills up in the middle.
+  const Folder folder;
+  const std::string path = folder / "a";
+  put(path, "old");
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const auto handler = ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{100000, before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+  CHECK_THROWS_WITH_AS(write(path, std::string(200000, 'n')), ("cannot write " + path + ": File too large").c_str(),
+                       tl::IoError);
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
+  ::signal(SIGXFSZ, handler);
+  CHECK(get(path) == "old");
+  CHECK(folder.entries() == 1);
+}
+
+TEST_CASE("FR05: a killed writer leaves the old file, and its leftovers are ignored") {
+  const Folder folder;
+  const std::string path = folder / "a";
+  put(path, "old");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    tl::write_atomically(path, [](tl::FileWriter& out) {
+      out.write(std::string(200000, 'n'));
+      ::kill(::getpid(), SIGKILL);
+    });
+    ::_exit(0);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFSIGNALED(status));
+  CHECK(get(path) == "old");
+  CHECK(folder.entries() == 2);
+
+  // Leftovers of this very process id, from before a restart.
+  for (int i = 0; i < 100; ++i)
+    put(folder / (".a.tmp-" + std::to_string(::getpid()) + "-" + std::to_string(i)).c_str(), "?");
+  write(path, "new");
+  CHECK(get(path) == "new");
+}
