@@ -1,5 +1,7 @@
 // For kernels with one or more results: values, guards, and the same bits from any number of threads.
 #pragma once
+#include <algorithm>
+
 #include "cpu/kernel_check.hpp"
 
 namespace tl_test {

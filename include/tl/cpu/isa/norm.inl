@@ -26,8 +26,8 @@ struct Folded {
   static constexpr int64_t kCols = 64;
 };
 
-/// Mean and sum of squared distances from it, for each column of x [rows, cols], rows > 0. Sums are taken of distances from
-/// the first row, which is near the mean when the deviation is small beside it.
+/// For each column of x [rows, cols], rows > 0: the mean's distance from the first row, and the sum of squared distances
+/// from the mean. The first row is near the mean when the deviation is small beside it, so that neither is swallowed.
 template <class T>
 void column_moments(const T* x, int64_t rows, int64_t cols, T* mean, T* m2) {
   std::fill(mean, mean + cols, T(0));
@@ -51,44 +51,51 @@ void column_moments(const T* x, int64_t rows, int64_t cols, T* mean, T* m2) {
   const Vec<T> weight(T(1) / static_cast<T>(rows));
   for_each_vector<T>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
     const auto total = Vec<T>::load(mean + j, n), distance = total * weight;
-    (Vec<T>::load(x + j, n) + distance).store(mean + j, n);
+    distance.store(mean + j, n);
     max(Vec<T>(0), Vec<T>::load(m2 + j, n) - total * distance).store(m2 + j, n);
   });
 }
 
 template <class T>
 void batch_statistics(const BatchStatisticsArgs<T>& args) {
+  if (args.rows == 0) {
+    std::fill(args.mean, args.mean + args.channels, T(0));
+    std::fill(args.variance, args.variance + args.channels, T(0));
+    return;
+  }
   const Folded fold(args.rows, args.channels);
   const int64_t full = (fold.rows + kSumRows - 1) / kSumRows, blocks = full + (fold.rest > 0);
   T* partial = scratch(ScratchUse::partial).get<T>(blocks * 2 * fold.cols);  // [blocks, {mean, m2}, cols]
-  const auto rows_of = [&](int64_t block) { return block < full ? std::min(kSumRows, fold.rows - block * kSumRows) : 1; };
+  const auto block_x = [&](int64_t b) { return args.x + (b < full ? b * kSumRows : fold.rows) * fold.cols; };
+  const auto block_rows = [&](int64_t b) { return b < full ? std::min(kSumRows, fold.rows - b * kSumRows) : 1; };
+  const auto block_cols = [&](int64_t b) { return b < full ? fold.cols : fold.rest; };
   parallel_for(blocks, row_grain(kSumRows * fold.cols), [&](int64_t first, int64_t last) {
     for (int64_t b = first; b < last; ++b) {
       T* mean = partial + b * 2 * fold.cols;
-      const T* x = args.x + (b < full ? b * kSumRows : fold.rows) * fold.cols;
-      column_moments(x, rows_of(b), b < full ? fold.cols : fold.rest, mean, mean + fold.cols);
+      column_moments(block_x(b), block_rows(b), block_cols(b), mean, mean + fold.cols);
     }
   });
 
   parallel_for(args.channels, row_grain(2 * blocks * fold.copies), [&](int64_t first, int64_t last) {
     for (int64_t c = first; c < last; ++c) {
-      // Calls body(rows, mean, m2) for the blocks of channel c.
+      // Means count from the channel's first element: nothing is lost to a large one here either.
+      const auto origin = static_cast<double>(args.x[c]), rows = static_cast<double>(args.rows);
       const auto for_each_block = [&](auto body) {
         for (int64_t b = 0; b < blocks; ++b) {
-          const T* mean = partial + b * 2 * fold.cols;
-          const auto rows = static_cast<double>(rows_of(b));
-          for (int64_t j = c; j < (b < full ? fold.cols : fold.rest); j += fold.channels)
-            body(rows, static_cast<double>(mean[j]), static_cast<double>(mean[fold.cols + j]));
+          const T *x = block_x(b), *mean = partial + b * 2 * fold.cols, *m2 = mean + fold.cols;
+          for (int64_t j = c; j < block_cols(b); j += fold.channels)
+            body(static_cast<double>(block_rows(b)), (static_cast<double>(x[j]) - origin) + static_cast<double>(mean[j]),
+                 static_cast<double>(m2[j]));
         }
       };
       double total = 0, m2_total = 0;
-      for_each_block([&](double rows, double mean, double) { total += rows * mean; });
-      const double mean_of_all = total / static_cast<double>(args.rows);
-      for_each_block([&](double rows, double mean, double m2) {
-        m2_total += m2 + rows * (mean - mean_of_all) * (mean - mean_of_all);
+      for_each_block([&](double count, double mean, double) { total += count * mean; });
+      const double mean_of_all = total / rows;
+      for_each_block([&](double count, double mean, double m2) {
+        m2_total += m2 + count * (mean - mean_of_all) * (mean - mean_of_all);
       });
-      args.mean[c] = static_cast<T>(mean_of_all);
-      args.variance[c] = static_cast<T>(m2_total / static_cast<double>(args.rows));
+      args.mean[c] = static_cast<T>(origin + mean_of_all);
+      args.variance[c] = static_cast<T>(m2_total / rows);
     }
   });
 }
@@ -126,12 +133,13 @@ void batch_norm_backward_as(const BatchNormBackwardArgs<T>& args) {
   constexpr bool kMasked = !std::is_same_v<Function, identity_fn>;
   const Folded fold(args.rows, args.channels);
   const int64_t rows = fold.rows_with_rest(), blocks = (rows + kSumRows - 1) / kSumRows;
-  const bool wants_sums = args.grad_gamma || args.grad_beta || !args.frozen_statistics;
+  const bool wants_sums = args.grad_gamma || args.grad_beta || (args.grad_x && !args.frozen_statistics);
+  const bool reads_x = wants_sums && args.x;  // the gradient of beta alone needs no x
   const auto slope = [&](int64_t c) { return args.gamma ? args.gamma[c] * args.rstd[c] : args.rstd[c]; };
 
   T* mean = scratch(ScratchUse::rows).get<T>(4 * fold.cols);
   T *of_g = mean + fold.cols, *of_x = of_g + fold.cols, *of_1 = of_x + fold.cols;
-  if (wants_sums) fold.spread(mean, [&](int64_t c) { return args.mean[c]; });
+  fold.spread(mean, [&](int64_t c) { return reads_x ? args.mean[c] : T(0); });
   fold.spread(of_g, slope);
 
   // First pass: sums of g and of g (x - mean). With frozen statistics it does all the work.
@@ -147,16 +155,15 @@ void batch_norm_backward_as(const BatchNormBackwardArgs<T>& args) {
       std::fill(sum_g, sum_gx + fold.cols, T(0));
       const auto take = [&](int64_t row, int64_t cols, auto at_once) TL_INLINE_LAMBDA {
         for_each_vector<T>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
-          const auto center = wants_sums ? Vec<T>::load(mean + j, n) : Vec<T>(0);
+          const auto center = Vec<T>::load(mean + j, n);
           Vec<T> total(0), product(0);
           for (int64_t r = row; r < row + at_once; ++r) {
             const int64_t at = r * fold.cols + j;
             const auto g = load_g(at, n);
             if (args.grad_residual) g.store(args.grad_residual + at, n);
             if (args.frozen_statistics && args.grad_x) (g * Vec<T>::load(of_g + j, n)).store(args.grad_x + at, n);
-            if (!wants_sums) continue;
             total += g;
-            product = fma(g, Vec<T>::load(args.x + at, n) - center, product);
+            if (reads_x) product = fma(g, Vec<T>::load(args.x + at, n) - center, product);
           }
           (Vec<T>::load(sum_g + j, n) + total).store(sum_g + j, n);
           (Vec<T>::load(sum_gx + j, n) + product).store(sum_gx + j, n);

@@ -1,6 +1,6 @@
 // Bodies of cpu/optim.hpp. Included once per instruction set (see bodies.inl).
 //
-// fma and rounded() stand where PyTorch's CPU kernels round once and twice.
+// fused() and rounded() stand where PyTorch's CPU kernels round once and twice.
 
 template <class T>
 void sgd(const SgdArgs<T>& args) {
@@ -8,15 +8,15 @@ void sgd(const SgdArgs<T>& args) {
   parallel_vectors<T>(args.n, [&](int64_t i, auto n) TL_INLINE_LAMBDA {
     const auto w = Vec<T>::load(args.weight + i, n);
     auto g = rounded(Vec<T>::load(args.grad + i, n) * scale);
-    if (args.weight_decay != 0) g = fma(w, decay, g);
+    if (args.weight_decay != 0) g = fused(w, decay, g);
     auto step = g;
     if (args.velocity) {
       auto m = g;
       if (!args.first) m = rounded(Vec<T>::load(args.velocity + i, n) * momentum) + g;
       m.store(args.velocity + i, n);
-      step = args.nesterov ? fma(m, momentum, g) : m;
+      step = args.nesterov ? fused(m, momentum, g) : m;
     }
-    fma(step, minus_rate, w).store(args.weight + i, n);
+    fused(step, minus_rate, w).store(args.weight + i, n);
   });
 }
 
@@ -31,10 +31,10 @@ void adam(const AdamArgs<T>& args) {
   parallel_vectors<T>(args.n, [&](int64_t i, auto n) TL_INLINE_LAMBDA {
     auto w = Vec<T>::load(args.weight + i, n);
     auto g = rounded(Vec<T>::load(args.grad + i, n) * scale);
-    if (add_decay) g = fma(w, decay, g);
+    if (add_decay) g = fused(w, decay, g);
     if (shrinks) w = rounded(w * shrink);
     auto m = Vec<T>::load(args.first_moment + i, n);
-    m = fma(rest1, g - m, m);
+    m = fused(rest1, g - m, m);
     const auto v = rounded(Vec<T>::load(args.second_moment + i, n) * beta2) + rounded(rounded(rest2 * g) * g);
     m.store(args.first_moment + i, n);
     v.store(args.second_moment + i, n);

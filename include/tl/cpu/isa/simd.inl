@@ -219,6 +219,20 @@ TL_ALWAYS_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
 #endif
 }
 
+/// a * b + c, rounded once on every instruction set. Float goes through double where there is no such instruction, and is
+/// rounded twice in one case of 2^29.
+template <class T>
+TL_ALWAYS_INLINE Vec<T> fused(Vec<T> a, Vec<T> b, Vec<T> c) {
+#if TL_X86 && TL_VECTOR_BYTES == 16
+  if constexpr (sizeof(T) == 4) {
+    for (int64_t i = 0; i < Vec<T>::kLanes; ++i)
+      c.v[i] = static_cast<T>(static_cast<double>(a.v[i]) * static_cast<double>(b.v[i]) + static_cast<double>(c.v[i]));
+    return c;
+  }
+#endif
+  return fma(a, b, c);
+}
+
 /// The value as it is: keeps the compiler from fusing a product with the sum that follows, where each must be rounded.
 template <class T>
 TL_ALWAYS_INLINE Vec<T> rounded(Vec<T> a) {
