@@ -125,10 +125,11 @@ inline constexpr int kRowThreads = 256;
 
 template <class Op, class In, class Out>
 TL_KERNEL TL_LAUNCH_BOUNDS(kRowThreads) void reduce_rows_v3(const In* x, Out out, CutAxis cut) {
+  BlockReducer<kRowThreads> reduce;
   const int thread = static_cast<int>(thread_idx().x);
   for (int64_t slice = block_idx().x; slice < cut.slices(); slice += grid_dim().x) {
     const auto mine = reduce_strided<Op>(x, cut, slice, thread, kRowThreads);
-    const auto state = block_reduce<kRowThreads>(mine, Op::identity(), Op{});
+    const auto state = reduce(mine, Op::identity(), Op{});
     if (thread == 0) out.put(slice, state);
   }
 }
@@ -190,6 +191,7 @@ TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void scatter_axis_v1(const float* gr
 /// and predictions ask for.
 TL_KERNEL TL_LAUNCH_BOUNDS(kRowThreads) void top_k_v1(const float* x, float* values, int32_t* index, int64_t rows,
                                                       int64_t cols, int64_t k) {
+  BlockReducer<kRowThreads> reduce;
   const int thread = static_cast<int>(thread_idx().x);
   for (int64_t row = block_idx().x; row < rows; row += grid_dim().x) {
     const float* values_of_row = x + row * cols;
@@ -201,7 +203,7 @@ TL_KERNEL TL_LAUNCH_BOUNDS(kRowThreads) void top_k_v1(const float* x, float* val
         const bool still_there = previous.index < 0 || comes_before(previous, candidate);
         if (still_there && comes_before(candidate, best)) best = candidate;
       }
-      previous = block_reduce<kRowThreads>(best, BestOf<1>::identity(), BestOf<1>{});
+      previous = reduce(best, BestOf<1>::identity(), BestOf<1>{});
       if (thread == 0) {
         values[row * k + place] = previous.value;
         index[row * k + place] = previous.index;

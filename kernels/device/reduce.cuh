@@ -26,19 +26,27 @@ TL_DEVICE T warp_reduce(T value, Op op, Where where = {}) {
   return value;
 }
 
-/// `op` over the values of a block of kThreads threads (a multiple of 32); every thread gets the result.
-/// `identity` is what op(identity, v) == v holds for. All threads of the block must call it together.
-template <int kThreads, class T, class Op>
-TL_DEVICE T block_reduce(T value, T identity, Op op, Where where = {}) {
-  static_assert(kThreads % kWarpSize == 0 && kThreads <= 1024);
-  constexpr int kWarps = kThreads / kWarpSize;
-  TL_SHARED(partial, T[kWarps]);
-  value = warp_reduce(value, op, where.inside());
-  if (lane() == 0) partial[thread_idx().x / kWarpSize] = value;
-  sync_block(where.inside());
-  value = warp_reduce(lane() < kWarps ? partial[lane()] : identity, op, where.inside());
-  sync_block(where.inside());  // the next call writes `partial` again
-  return value;
-}
+/// `op` over the values of a block of kThreads threads (a multiple of 32, all in x); every thread gets the result. All threads
+/// must call it together. Calls take turns with two arrays, so that one barrier each is enough: it separates the next call's
+/// writes from nobody's reads, and those of the call after it from this one's.
+template <int kThreads>
+class BlockReducer {
+ public:
+  /// `identity` is what op(identity, v) == v holds for.
+  template <class T, class Op>
+  TL_DEVICE T operator()(T value, T identity, Op op, Where where = {}) {
+    static_assert(kThreads % kWarpSize == 0 && kThreads <= 1024);
+    constexpr int kWarps = kThreads / kWarpSize;
+    TL_SHARED(partial, T[2][kWarps]);
+    value = warp_reduce(value, op, where.inside());
+    turn_ ^= 1;
+    if (lane() == 0) partial[turn_][thread_idx().x / kWarpSize] = value;
+    sync_block(where.inside());
+    return warp_reduce(lane() < kWarps ? partial[turn_][lane()] : identity, op, where.inside());
+  }
+
+ private:
+  int turn_ = 0;
+};
 
 }  // namespace tl::device

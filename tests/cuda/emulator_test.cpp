@@ -286,7 +286,7 @@ TEST_CASE("emulator: the orders differ") {
 }
 
 TL_KERNEL void count_and_reduce(const float* x, float* sums, int* count) {
-  const float sum = block_reduce<96>(x[block_idx().x * 96 + thread_idx().x], 0.0f, Sum{});
+  const float sum = BlockReducer<96>{}(x[block_idx().x * 96 + thread_idx().x], 0.0f, Sum{});
   if (thread_idx().x == 0) sums[block_idx().x] = sum;
   atomic_add(count, 1);
 }

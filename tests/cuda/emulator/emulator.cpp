@@ -464,8 +464,11 @@ void set_schedule(const Schedule& schedule) { machine.schedule = schedule; }
 std::string Where::text() const {
   const std::string_view path = file;
   const std::string name(path.substr(path.find_last_of('/') + 1));
-  const std::string at = name + ":" + std::to_string(line);
-  return inside_line == 0 ? at : at + " (inside, line " + std::to_string(inside_line) + ")";
+  std::string at = name + ":" + std::to_string(line);
+  for (const int inside_line : inside_lines) {
+    if (inside_line != 0) at += ">" + std::to_string(inside_line);
+  }
+  return at;
 }
 
 std::vector<Site> take_visited_sites() { return std::exchange(machine.visited, {}); }

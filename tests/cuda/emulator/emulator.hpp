@@ -49,12 +49,13 @@ std::string to_string(const Schedule& schedule);
 /// The schedule of later launches.
 void set_schedule(const Schedule& schedule);
 
-/// Where in the kernel's source a barrier or collective stands: the line itself, and the line of the kernel that called the
-/// building block that it is in. Passed along as a default argument.
+/// Where in the kernel's source a barrier or collective stands: the line in the kernel and, if it is in a building block that
+/// the kernel calls, the lines on the way down. Passed along as a default argument.
 struct Where {
+  static constexpr int kMostDepth = 4;
   const char* file = "";
   int line = 0;
-  int inside_line = 0;  // 0: the call stands in the kernel itself
+  std::array<int, kMostDepth> inside_lines{};  // 0 where there is no further one
 
   constexpr Where(const char* call_file = __builtin_FILE(), int call_line = __builtin_LINE())
       : file(call_file), line(call_line) {}
@@ -62,12 +63,16 @@ struct Where {
   /// The same call, seen from the line of a building block that calls on.
   constexpr Where inside(int block_line = __builtin_LINE()) const {
     Where deeper = *this;
-    if (deeper.inside_line == 0) deeper.inside_line = block_line;
+    for (int& place : deeper.inside_lines) {
+      if (place != 0) continue;
+      place = block_line;
+      break;
+    }
     return deeper;
   }
 
   bool operator==(const Where& other) const {
-    return line == other.line && inside_line == other.inside_line && std::string_view(file) == other.file;
+    return line == other.line && inside_lines == other.inside_lines && std::string_view(file) == other.file;
   }
   std::string text() const;
 };
