@@ -12,31 +12,33 @@ compiler, include = sys.argv[1:]
 project = Path(__file__).parent / "project"
 
 
-def build(folder, name, *arguments):
-    output = folder / name
-    command = [compiler, "-std=c++20", "-I", include, *map(str, arguments), "-o", str(output), "-pthread"]
+def run(*command, check=True):
     print("+", *command, flush=True)
-    return output, subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, text=True)
+    print(result.stdout + result.stderr, end="", flush=True)
+    if check and result.returncode != 0:
+        sys.exit(1)
+    return result
 
 
-def build_and_run(folder, name, *arguments):
-    program, result = build(folder, name, *arguments)
-    if result.returncode != 0:
-        sys.exit(result.stderr)
-    subprocess.run([program], check=True)
+with tempfile.TemporaryDirectory() as folder:
 
+    def compile_to(name, source, *flags):
+        run(compiler, "-std=c++20", "-I", include, *flags, "-c", str(project / source), "-o", f"{folder}/{name}.o")
+        return f"{folder}/{name}.o"
 
-with tempfile.TemporaryDirectory() as temporary:
-    folder = Path(temporary)
-    build_and_run(folder, "header_only", project / "main.cpp")
+    def link(name, *objects, check=True):
+        return run(compiler, *objects, "-pthread", "-o", f"{folder}/{name}", check=check)
 
-    engine, result = build(folder, "engine.o", "-DTL_COMPILED", "-c", project / "engine.cpp")
-    if result.returncode != 0:
-        sys.exit(result.stderr)
-    build_and_run(folder, "compiled", "-DTL_COMPILED", project / "main.cpp", engine)
+    header_only = compile_to("header_only", "main.cpp")
+    link("header_only", header_only)
+    run(f"{folder}/header_only")
 
-    # A file compiled the other way has definitions, but under names of their own.
-    other, result = build(folder, "other.o", "-Dmain=other", "-c", project / "main.cpp")
-    _, result = build(folder, "mixed", "-DTL_COMPILED", project / "main.cpp", other)
-    if result.returncode == 0 or "abi_v0_compiled" not in result.stderr:
-        sys.exit("a program may mix files that are compiled with and without TL_COMPILED: " + result.stderr)
+    link("compiled", compile_to("main", "main.cpp", "-DTL_COMPILED"), compile_to("engine", "engine.cpp", "-DTL_COMPILED"))
+    run(f"{folder}/compiled")
+
+    # A file compiled the other way has the definitions, but under names of their own.
+    other = compile_to("other", "main.cpp", "-DTL_COMPILED", "-Dmain=other")
+    mixed = link("mixed", header_only, other, check=False)
+    if mixed.returncode == 0 or "abi_v0_compiled" not in mixed.stderr:
+        sys.exit("a program may mix files that are compiled with and without TL_COMPILED")
