@@ -1,0 +1,85 @@
+// Definitions of nn/freeze.hpp.
+#pragma once
+#include <algorithm>
+#include <set>
+
+#include "tl/core/glob.hpp"
+#include "tl/nn/freeze.hpp"
+
+namespace tl::inline TL_ABI {
+namespace detail {
+
+/// Whether the glob matches the name or a module around it.
+TL_INLINE bool covers(std::string_view glob, std::string_view name) {
+  if (glob_match(glob, name)) return true;
+  for (size_t dot = name.find('.'); dot != std::string_view::npos; dot = name.find('.', dot + 1))
+    if (glob_match(glob, name.substr(0, dot))) return true;
+  return false;
+}
+
+/// Frozen flags of modules follow their parameters; those without parameters keep what they were told.
+TL_INLINE void settle(nn::Module& net) {
+  for (const auto& module : nn::named_modules(net)) {
+    bool any = false, all = true;
+    for (const nn::Member& member : module.module->members()) {
+      if (!member.parameter) continue;
+      any = true;
+      all = all && member.parameter->frozen();
+    }
+    if (any) module.module->set_frozen_flag(all);
+  }
+}
+
+TL_INLINE int64_t set_frozen_by_glob(nn::Module& net, std::string_view glob, bool frozen) {
+  int64_t matched = 0;
+  std::vector<std::string> names;
+  for (const auto& p : nn::named_parameters_with_aliases(net)) {
+    names.push_back(p.name);
+    if (!covers(glob, p.name)) continue;
+    p.parameter->set_frozen(frozen);
+    ++matched;
+  }
+  bool any_module = false;
+  for (const auto& module : nn::named_modules(net)) {
+    if (module.name.empty() || !covers(glob, module.name)) continue;
+    module.module->set_frozen_flag(frozen);
+    any_module = true;
+  }
+  require<UsageError>(matched > 0 || any_module, frozen ? "freeze" : "unfreeze", ": nothing matches \"", glob, "\". ",
+                      nn::nearest_names(glob, names));
+  settle(net);
+  return matched;
+}
+
+}  // namespace detail
+
+TL_INLINE int64_t freeze(nn::Module& net, std::string_view glob) { return detail::set_frozen_by_glob(net, glob, true); }
+
+TL_INLINE int64_t unfreeze(nn::Module& net, std::string_view glob) { return detail::set_frozen_by_glob(net, glob, false); }
+
+TL_INLINE void freeze_all_but(nn::Module& net, std::string_view glob) {
+  net.set_frozen(true);
+  net.set_frozen_flag(false);
+  unfreeze(net, glob);
+}
+
+TL_INLINE std::vector<std::string> frozen_names(nn::Module& net) {
+  std::vector<std::string> out;
+  for (const auto& p : nn::named_parameters_with_aliases(net))
+    if (p.parameter->frozen()) out.push_back(p.name);
+  for (const auto& module : nn::named_modules(net))
+    if (module.module->frozen()) out.push_back(module.name + ":");
+  return out;
+}
+
+TL_INLINE void set_frozen_names(nn::Module& net, const std::vector<std::string>& names) {
+  std::set<std::string> left(names.begin(), names.end());
+  net.set_frozen(false);
+  for (const auto& p : nn::named_parameters_with_aliases(net))
+    if (left.erase(p.name)) p.parameter->set_frozen(true);
+  for (const auto& module : nn::named_modules(net))
+    if (left.erase(module.name + ":")) module.module->set_frozen_flag(true);
+  require<StateDictError>(left.empty(), "frozen: the network has no \"", left.empty() ? "" : *left.begin(), "\"");
+}
+
+}  // namespace tl::inline TL_ABI
