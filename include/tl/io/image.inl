@@ -164,6 +164,15 @@ TL_INLINE ImageHeader walk_jpeg(std::span<const uint8_t> bytes, const std::strin
         components[i] = segment.u8();
         segment.skip(2);
       }
+    } else if (marker == 0xc4) {
+      // Huffman tables: stb writes past its own when a table has more than 256 codes.
+      while (!segment.at_end()) {
+        segment.skip(1);
+        size_t codes = 0;
+        for (const uint8_t of_length : segment.take(16)) codes += of_length;
+        reader.check(codes <= 256, "a Huffman table of ", codes, " codes");
+        segment.skip(codes);
+      }
     } else if (marker == 0xda) {
       reader.check(component_count > 0, "a scan before the frame's header");
       const int count = segment.u8();
@@ -326,8 +335,10 @@ TL_INLINE Image decode_bmp(std::span<const uint8_t> bytes, const std::string& na
   reader.check(header_size == 12 || (header_size >= 40 && header_size <= 124), "an unknown header of ", header_size,
                " bytes");
   const bool old = header_size == 12;
-  const int64_t width = old ? reader.u16_little() : static_cast<int32_t>(reader.u32_little());
-  const int64_t signed_height = old ? reader.u16_little() : static_cast<int32_t>(reader.u32_little());
+  const auto size = [&] {
+    return old ? int64_t{reader.u16_little()} : int64_t{static_cast<int32_t>(reader.u32_little())};
+  };
+  const int64_t width = size(), signed_height = size();
   const int64_t height = signed_height < 0 ? -signed_height : signed_height;
   reader.check_size(width, height, options);
   reader.skip(2);
