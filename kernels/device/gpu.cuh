@@ -5,7 +5,7 @@
 
 #include "device/check.cuh"
 
-#define TL_KERNEL __global__
+#define TL_KERNEL [[maybe_unused]] static __global__
 #define TL_LAUNCH_BOUNDS(threads) __launch_bounds__(threads)
 #define TL_DEVICE __device__ __forceinline__
 #define TL_DEVICE_CALL inline __device__ __noinline__

@@ -76,5 +76,5 @@ TL_KERNELS(TL_DEFINE_CALL)
 }  // namespace tl
 
 #if defined(TL_WITH_CUDA)
-#include "tl/cuda/backend.hpp"
+#include "tl/tensor/cuda_backend.hpp"
 #endif
