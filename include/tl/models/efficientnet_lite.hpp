@@ -122,9 +122,10 @@ class EfficientNetLite : public ImageClassifier {
     return {{"conv_stem", "bn1"}, {"blocks.0"}, {"blocks.1"}, {"blocks.2"},        {"blocks.3"},
             {"blocks.4"},         {"blocks.5"}, {"blocks.6"}, {"conv_head", "bn2"}, {"classifier"}};
   }
+  std::string activation() const override { return "relu6"; }
   Preprocess preprocess() const override {
     const int64_t size = variant_ == 0 ? 224 : variant_ == 1 ? 240 : 260;
-    return {.size = size, .resize = 0, .crop_fraction = 0.875, .interpolation = Interpolation::bicubic,
+    return {.size = size, .resize = size + 32, .crop_fraction = 0.875, .interpolation = Interpolation::bicubic,
             .mean = {0.5f, 0.5f, 0.5f}, .stddev = {0.5f, 0.5f, 0.5f}};
   }
   std::string describe() const override { return text("EfficientNet-Lite", variant_); }

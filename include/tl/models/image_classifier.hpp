@@ -36,6 +36,9 @@ class ImageClassifier : public nn::Module {
   /// unfreezing. Every parameter is in exactly one stage; the head is the last.
   virtual std::vector<std::vector<std::string>> stages() const = 0;
 
+  /// The activation throughout the network, as weight files name it.
+  virtual std::string activation() const { return "relu"; }
+
   /// How pictures are prepared for the published weights.
   virtual Preprocess preprocess() const = 0;
 };

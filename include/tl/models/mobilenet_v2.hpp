@@ -174,6 +174,7 @@ class MobileNetV2 : public ImageClassifier {
     out.push_back({"classifier.1"});
     return out;
   }
+  std::string activation() const override { return variant_ == Variant::gluon ? "relu" : "relu6"; }
   Preprocess preprocess() const override { return {.size = 224, .resize = 256}; }
   std::string describe() const override { return "MobileNetV2"; }
 

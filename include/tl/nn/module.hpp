@@ -136,6 +136,9 @@ class Module {
 
   /// Whether to behave as in training: batch statistics, dropout. Never for a frozen module.
   bool training() const { return training_ && !frozen_; }
+  /// The switch alone, without regard to freezing; of this module, not of what is inside.
+  bool training_flag() const { return training_; }
+  void set_training_flag(bool on) { training_ = on; }
 
   /// A frozen module's parameters have no gradient, its BatchNorm statistics stay and its dropout is off, also after train().
   bool frozen() const { return frozen_; }
@@ -154,6 +157,18 @@ class Module {
  private:
   bool training_ = true;
   bool frozen_ = false;
+};
+
+/// While it lives, a network is in training or evaluation; afterwards each module is in the mode it had before.
+class ModeScope {
+ public:
+  ModeScope(Module& net, bool training);
+  ~ModeScope();
+  ModeScope(const ModeScope&) = delete;
+  ModeScope& operator=(const ModeScope&) = delete;
+
+ private:
+  std::vector<std::pair<Module*, bool>> before_;
 };
 
 struct NamedParameter {

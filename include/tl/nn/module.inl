@@ -48,6 +48,17 @@ TL_INLINE void Module::train(bool on) {
     if (member.module) member.module->train(on);
 }
 
+TL_INLINE ModeScope::ModeScope(Module& net, bool training) {
+  for (const NamedModule& module : named_modules(net)) {
+    before_.emplace_back(module.module, module.module->training_flag());
+    module.module->set_training_flag(training);
+  }
+}
+
+TL_INLINE ModeScope::~ModeScope() {
+  for (const auto& [module, training] : before_) module->set_training_flag(training);
+}
+
 TL_INLINE void Module::set_frozen(bool frozen) {
   frozen_ = frozen;
   for (Member& member : members()) {

@@ -30,10 +30,29 @@ class Mean {
   void add(const Mean& other);
   double value() const { return weight_ == 0 ? kNoValue : sum_ / weight_; }
   double weight() const { return weight_; }
+  double sum() const { return sum_; }
+  /// The mean with this sum and weight: a checkpoint's.
+  static Mean restored(double sum, double weight) {
+    Mean out;
+    out.sum_ = sum;
+    out.weight_ = weight;
+    return out;
+  }
 
  private:
   double sum_ = 0, weight_ = 0;
 };
+
+/// Several measurements of one thing, such as an accuracy with different seeds.
+struct Spread {
+  double mean = kNoValue;
+  double deviation = kNoValue;  ///< sqrt(sum (x - mean)^2 / (n - 1)); kNoValue for fewer than two
+  double low = kNoValue, high = kNoValue;
+  int64_t count = 0;
+};
+
+/// Those of `values` that are finite, summed up.
+Spread spread_of(std::span<const double> values);
 
 /// Index of the largest score, the first of equals. A NaN is the smallest of all scores.
 /// Errors: ShapeError when there are no scores.

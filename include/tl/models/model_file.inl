@@ -1,0 +1,134 @@
+// Definitions of models/model_file.hpp.
+#pragma once
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "tl/models/model_file.hpp"
+#include "tl/nn/freeze.hpp"
+
+namespace tl::inline TL_ABI {
+namespace models {
+namespace detail {
+
+using Json = nlohmann::json;
+
+/// Reads one metadata entry as JSON and hands it to `read`; anything wrong with it is a FormatError that names the key.
+template <class Read>
+void read_entry(const SafetensorsFile& file, const std::string& key, Read read) {
+  const auto found = file.metadata().find(key);
+  if (found == file.metadata().end()) return;
+  try {
+    read(Json::parse(found->second));
+  } catch (const Json::exception& error) {
+    throw FormatError(file.path(), "__metadata__ " + key, 8, error.what());
+  } catch (const UsageError& error) {
+    throw FormatError(file.path(), "__metadata__ " + key, 8, error.what());
+  }
+}
+
+TL_INLINE std::string lower(std::string text) {
+  for (char& c : text)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return text;
+}
+
+TL_INLINE Preprocess preprocess_from(const Json& json, Preprocess out) {
+  out.size = json.value("size", out.size);
+  out.resize = json.value("resize", int64_t{0});
+  out.crop_fraction = json.value("crop_fraction", out.crop_fraction);
+  if (json.contains("interpolation")) out.interpolation = parse_interpolation(json.at("interpolation").get<std::string>());
+  if (json.contains("channels")) out.channel_order = parse_channel_order(lower(json.at("channels").get<std::string>()));
+  const auto triple = [&](const char* key, std::array<float, 3>& to) {
+    if (!json.contains(key)) return;
+    const auto values = json.at(key).get<std::vector<float>>();
+    require<UsageError>(values.size() == 3 || (values.size() == 1 && out.channels() == 1), key, " must have a number for each channel");
+    for (size_t c = 0; c < 3; ++c) to[c] = values[std::min(c, values.size() - 1)];
+  };
+  triple("mean", out.mean);
+  triple("std", out.stddev);
+  const std::string range = json.value("range", "0..1");
+  require<UsageError>(range == "0..1", "range \"", range, "\" is not known; tl scales samples to 0..1 before mean and std");
+  out.check();
+  return out;
+}
+
+TL_INLINE Json to_json(const Preprocess& p) {
+  return {{"size", p.size}, {"resize", p.resize}, {"crop_fraction", p.crop_fraction},
+          {"interpolation", name_of(p.interpolation)}, {"channels", name_of(p.channel_order)}, {"range", "0..1"},
+          {"mean", p.mean}, {"std", p.stddev}};
+}
+
+}  // namespace detail
+
+TL_INLINE ImageModel load_image_model(const std::string& path, const std::string& arch, ModelOptions options) {
+  const SafetensorsFile file(path);
+  ImageModel out;
+  const auto named = file.metadata().find("arch");
+  const std::string in_file = named == file.metadata().end() ? "" : named->second;
+  require<StateDictError>(arch.empty() || in_file.empty() || arch == in_file, path, ": holds \"", in_file, "\", asked for \"", arch, "\"");
+  out.info.arch = arch.empty() ? in_file : arch;
+  require<StateDictError>(!out.info.arch.empty(), path, ": does not say which architecture it is. "
+                          "Hint: name it (--arch), or convert it with weights/convert.py --arch.");
+
+  std::string activation;
+  detail::read_entry(file, "constants", [&](const detail::Json& constants) {
+    if (constants.contains("bn_eps")) options.batch_norm_eps = constants.at("bn_eps").get<double>();
+    if (constants.contains("padding")) {
+      const auto rule = constants.at("padding").get<std::string>();
+      require<UsageError>(rule == "torch" || rule == "same_tf", "padding \"", rule, "\" is not known; expected torch or same_tf");
+      options.same_padding = rule == "same_tf";
+    }
+    activation = constants.value("activation", "");
+  });
+
+  // The head is as wide as the file's, so that it can be loaded; callers replace it afterwards.
+  const int64_t asked_classes = options.classes;
+  auto probe = create(out.info.arch, options);
+  require<StateDictError>(activation.empty() || activation == probe->activation(), path, ": was trained with the activation \"",
+                          activation, "\"; tl's ", out.info.arch, " has \"", probe->activation(), "\"");
+  LoadOptions load;
+  std::string head_weight;
+  for (const auto& [name, entry] : file.entries())  // whatever prefix the file's names carry
+    if (name == probe->head_name() + ".weight" || name.ends_with("." + probe->head_name() + ".weight")) head_weight = name;
+  if (head_weight.empty()) load.partial = {probe->head_name() + ".**"};
+  else if (const Shape& shape = file.entries().at(head_weight).shape; shape.rank() >= 2 && shape[0] >= 1)
+    options.classes = shape[0];
+  out.net = options.classes == asked_classes ? std::move(probe) : create(out.info.arch, options);
+  out.report = load_state_dict(*out.net, file, load);
+
+  out.info.options = options;
+  out.info.preprocess = out.net->preprocess();
+  detail::read_entry(file, "preprocess",
+                     [&](const detail::Json& json) { out.info.preprocess = detail::preprocess_from(json, out.info.preprocess); });
+  detail::read_entry(file, "classes", [&](const detail::Json& json) { json.get_to(out.info.classes); });
+  if (head_weight.empty()) out.info.classes.clear();
+  if (!out.info.classes.empty() && static_cast<int64_t>(out.info.classes.size()) != options.classes)
+    throw FormatError(path, "__metadata__ classes", 8,
+                      text(out.info.classes.size(), " names for ", options.classes, " classes"));
+  detail::read_entry(file, "frozen", [&](const detail::Json& json) {
+    set_frozen_names(*out.net, json.get<std::vector<std::string>>());
+  });
+  return out;
+}
+
+TL_INLINE void save_image_model(const std::string& path, ImageClassifier& net, const ModelInfo& info, Metadata more) {
+  using detail::Json;
+  Metadata metadata = tied_names(net);
+  metadata.merge(more);
+  metadata["format"] = "tl";
+  metadata["arch"] = info.arch;
+  metadata["preprocess"] = detail::to_json(info.preprocess).dump();
+  if (!info.classes.empty()) metadata["classes"] = Json(info.classes).dump(-1, ' ', false, Json::error_handler_t::replace);
+  Json constants = {{"activation", net.activation()}};
+  for (const auto& module : nn::named_modules(net)) {
+    if (const auto* bn = dynamic_cast<const nn::BatchNorm2d*>(module.module)) constants["bn_eps"] = bn->config.eps;
+    if (const auto* conv = dynamic_cast<const nn::Conv2d*>(module.module); conv && conv->config.kernel.h > 1)
+      constants["padding"] = conv->config.padding.same ? "same_tf" : "torch";
+  }
+  metadata["constants"] = constants.dump();
+  if (const auto frozen = frozen_names(net); !frozen.empty()) metadata["frozen"] = Json(frozen).dump();
+  write_safetensors(path, state_dict(net), metadata);
+}
+
+}  // namespace models
+}  // namespace tl::inline TL_ABI

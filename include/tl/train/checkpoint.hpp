@@ -1,0 +1,43 @@
+// Everything that training needs to go on as if it had never stopped.
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tl/core/random.hpp"
+#include "tl/io/state_dict.hpp"
+#include "tl/nn/module.hpp"
+#include "tl/optim/optimizer.hpp"
+#include "tl/train/log.hpp"
+#include "tl/train/metrics.hpp"
+
+namespace tl::inline TL_ABI {
+
+/// Where a run stands, down to the batch.
+struct TrainState {
+  int64_t epoch = 0;  ///< complete ones
+  int64_t batch = 0;  ///< of the current epoch, done
+  int64_t step = 0;   ///< optimizer steps in all
+  Mean loss, accuracy;  ///< of the current epoch so far
+  double best = kNoValue;
+  int64_t best_epoch = 0;
+  RunLog log;
+  std::vector<NamedTensor> best_weights;  ///< copies, buffers included
+};
+
+/// Writes network, optimizer, position, random state, history and the best weights so far to one file, atomically.
+void save_checkpoint(const std::string& path, nn::Module& net, optim::Optimizer& optimizer, const TrainState& state);
+
+/// Restores all of it, bit for bit; what was frozen is frozen again. The default generator goes on where it stood.
+/// Errors: IoError, FormatError, StateDictError.
+TrainState load_checkpoint(const std::string& path, nn::Module& net, optim::Optimizer& optimizer);
+
+/// Copies of all parameters and buffers, and back. They keep a network's best moment while training goes on.
+std::vector<NamedTensor> copy_weights(nn::Module& net);
+void restore_weights(nn::Module& net, const std::vector<NamedTensor>& copies);
+
+}  // namespace tl::inline TL_ABI
+
+#if TL_HEADER_ONLY
+#include "tl/train/checkpoint.inl"
+#endif

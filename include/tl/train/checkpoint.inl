@@ -1,0 +1,105 @@
+// Definitions of train/checkpoint.hpp.
+#pragma once
+#include <bit>
+#include <nlohmann/json.hpp>
+
+#include "tl/nn/freeze.hpp"
+#include "tl/nn/init.hpp"
+#include "tl/train/checkpoint.hpp"
+
+namespace tl::inline TL_ABI {
+namespace detail {
+
+/// Doubles travel as bits: JSON would lose NaN, and a sum must come back exactly.
+TL_INLINE std::string bits_of(double value) { return std::to_string(std::bit_cast<uint64_t>(value)); }
+
+TL_INLINE double from_bits(const nlohmann::json& json) { return std::bit_cast<double>(std::stoull(json.get<std::string>())); }
+
+}  // namespace detail
+
+TL_INLINE std::vector<NamedTensor> copy_weights(nn::Module& net) {
+  std::vector<NamedTensor> out;
+  for (const auto& p : nn::named_parameters(net)) out.push_back({p.name, p.parameter->value().clone()});
+  for (const auto& b : nn::named_buffers(net)) out.push_back({b.name, b.buffer->value().clone()});
+  return out;
+}
+
+TL_INLINE void restore_weights(nn::Module& net, const std::vector<NamedTensor>& copies) {
+  std::map<std::string, Tensor> by_name;
+  for (const auto& copy : copies) by_name[copy.name] = copy.tensor;
+  const auto restore = [&](const std::string& name, Tensor& value) {
+    const auto found = by_name.find(name);
+    require<StateDictError>(found != by_name.end(), "restore_weights: there is no copy of ", name);
+    value.copy_from(found->second);
+  };
+  for (const auto& p : nn::named_parameters(net)) restore(p.name, p.parameter->value());
+  for (const auto& b : nn::named_buffers(net)) restore(b.name, b.buffer->value());
+}
+
+TL_INLINE void save_checkpoint(const std::string& path, nn::Module& net, optim::Optimizer& optimizer, const TrainState& state) {
+  std::vector<NamedTensor> tensors;
+  const auto add = [&](const std::string& prefix, const auto& list) {
+    for (const auto& entry : list) tensors.push_back({prefix + entry.name, entry.tensor});
+  };
+  add("net/", copy_weights(net));
+  add("optimizer/", optimizer.state());
+  add("best/", state.best_weights);
+  const Generator::State random = default_generator().state();
+  nlohmann::json rates = nlohmann::json::array();
+  for (const auto& group : optimizer.groups()) rates.push_back({group.name, detail::bits_of(group.rate)});
+  const nlohmann::json position = {
+      {"epoch", state.epoch}, {"batch", state.batch}, {"step", state.step},
+      {"loss", {detail::bits_of(state.loss.sum()), detail::bits_of(state.loss.weight())}},
+      {"accuracy", {detail::bits_of(state.accuracy.sum()), detail::bits_of(state.accuracy.weight())}},
+      {"best", detail::bits_of(state.best)}, {"best_epoch", state.best_epoch},
+      {"random", {std::to_string(random.seed), std::to_string(random.position)}},
+      {"rates", rates}, {"frozen", frozen_names(net)}, {"log", state.log.to_json()}};
+  write_safetensors(path, std::move(tensors),
+                    {{"format", "tl-checkpoint"},
+                     {"position", position.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)}});
+}
+
+TL_INLINE TrainState load_checkpoint(const std::string& path, nn::Module& net, optim::Optimizer& optimizer) {
+  const SafetensorsFile file(path);
+  const auto entry = file.metadata().find("position");
+  if (entry == file.metadata().end()) throw FormatError(path, "", 8, "is no checkpoint: it has weights, but no position");
+  TrainState state;
+  std::vector<std::string> frozen;
+  Generator::State random;
+  try {
+    const auto position = nlohmann::json::parse(entry->second);
+    position.at("epoch").get_to(state.epoch);
+    position.at("batch").get_to(state.batch);
+    position.at("step").get_to(state.step);
+    state.loss = Mean::restored(detail::from_bits(position.at("loss").at(0)), detail::from_bits(position.at("loss").at(1)));
+    state.accuracy = Mean::restored(detail::from_bits(position.at("accuracy").at(0)), detail::from_bits(position.at("accuracy").at(1)));
+    state.best = detail::from_bits(position.at("best"));
+    position.at("best_epoch").get_to(state.best_epoch);
+    random = {std::stoull(position.at("random").at(0).get<std::string>()), std::stoull(position.at("random").at(1).get<std::string>())};
+    position.at("frozen").get_to(frozen);
+    state.log = RunLog::from_json(position.at("log").get<std::string>(), path);
+    for (const auto& saved : position.at("rates"))
+      for (auto& group : optimizer.groups())
+        if (group.name == saved.at(0).get<std::string>()) group.rate = detail::from_bits(saved.at(1));
+  } catch (const std::logic_error&) {  // a number that is none
+    throw FormatError(path, "__metadata__ position", 8, "holds something that is no number");
+  } catch (const nlohmann::json::exception& error) {
+    throw FormatError(path, "__metadata__ position", 8, error.what());
+  }
+  require<StateDictError>(state.epoch >= 0 && state.batch >= 0 && state.step >= 0, path, ": a position below 0");
+
+  std::vector<NamedTensor> weights;
+  std::vector<optim::NamedState> moments;
+  for (const auto& [name, unused] : file.entries()) {
+    if (name.starts_with("net/")) weights.push_back({name.substr(4), file.tensor(name)});
+    if (name.starts_with("best/")) state.best_weights.push_back({name.substr(5), file.tensor(name).clone()});
+    if (name.starts_with("optimizer/")) moments.push_back({name.substr(10), file.tensor(name)});
+  }
+  restore_weights(net, weights);
+  set_frozen_names(net, frozen);
+  optimizer.load_state(moments);
+  default_generator().set_state(random);
+  return state;
+}
+
+}  // namespace tl::inline TL_ABI
