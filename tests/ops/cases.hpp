@@ -1,0 +1,699 @@
+// The table of operations: one row per operation and case. It drives values, gradients, instruction sets, threads, guards,
+// devices and speed; see table_test.cpp. A new operation or option is a row here.
+#pragma once
+#include <cmath>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ops/reference.hpp"
+#include "tl/core/random.hpp"
+#include "tl/core/text.hpp"
+#include "tl/ops/attention.hpp"
+#include "tl/ops/conv.hpp"
+#include "tl/ops/dropout.hpp"
+#include "tl/ops/elementwise.hpp"
+#include "tl/ops/index.hpp"
+#include "tl/ops/loss.hpp"
+#include "tl/ops/matmul.hpp"
+#include "tl/ops/norm.hpp"
+#include "tl/ops/pool.hpp"
+#include "tl/ops/reduce.hpp"
+#include "tl/ops/softmax.hpp"
+#include "tl/ops/view.hpp"
+
+namespace tl_test {
+
+using reference::Array;
+using tl::Shape;
+using tl::Tensor;
+using Tensors = std::vector<Tensor>;
+using Arrays = std::vector<Array>;
+
+// ---- inputs ----
+
+/// One argument: its shape, its numbers, and whether it has a gradient.
+struct Input {
+  Shape shape;
+  double low = -1, high = 1;           // numbers are uniform in [low, high), on a grid of float32
+  std::vector<double> kinks = {};      // kept 0.02 away from these
+  bool distinct = false;               // no two closer than 0.001, so that an order is clear
+  std::vector<double> values = {};     // given instead of drawn
+  bool integer = false;                // i32
+  bool defined = true;
+  bool differentiable = true;
+
+  Input constant() const {
+    Input out = *this;
+    out.differentiable = false;
+    return out;
+  }
+};
+
+inline Input smooth(const Shape& shape) { return {.shape = shape}; }
+inline Input within(const Shape& shape, double low, double high) { return {.shape = shape, .low = low, .high = high}; }
+inline Input avoiding(const Shape& shape, double low, double high, std::vector<double> kinks) {
+  return {.shape = shape, .low = low, .high = high, .kinks = std::move(kinks)};
+}
+inline Input distinct(const Shape& shape) { return {.shape = shape, .distinct = true}; }
+inline Input given(const Shape& shape, std::vector<double> values) { return {.shape = shape, .values = std::move(values)}; }
+inline Input integers(const Shape& shape, std::vector<double> values) {
+  return {.shape = shape, .values = std::move(values), .integer = true, .differentiable = false};
+}
+/// An argument left out.
+inline Input none() { return {.shape = {}, .defined = false, .differentiable = false}; }
+
+/// The numbers of an input: equal in every run, and exact in float32.
+inline Array numbers_of(const Input& input, uint64_t seed) {
+  Array out(input.shape);
+  if (!input.values.empty()) {
+    for (int64_t i = 0; i < out.size(); ++i) out[i] = static_cast<float>(input.values[static_cast<size_t>(i)]);
+    return out;
+  }
+  tl::Generator random(seed);
+  std::vector<int64_t> order;
+  for (int64_t i = 0; i < out.size(); ++i) order.push_back(i);
+  random.shuffle(order);
+  for (int64_t i = 0; i < out.size(); ++i) {
+    double x = input.distinct ? static_cast<double>(order[static_cast<size_t>(i)] - out.size() / 2) * 0.003
+                              : random.uniform(input.low, input.high);
+    for (const double kink : input.kinks)
+      if (std::abs(x - kink) < 0.02) x = kink + (x < kink ? -0.02 : 0.02);
+    out[i] = static_cast<float>(x);
+  }
+  return out;
+}
+
+// ---- rows ----
+
+struct RowOptions {
+  double tolerance = 2e-6;       // f32 against f64, of |value| + the mean size of all values
+  double grad_tolerance = 1e-5;  // the same for gradients
+  bool gradcheck = true;         // off where finite differences would take too long
+};
+
+struct Row {
+  std::string name;
+  std::vector<Input> inputs;
+  std::function<Tensor(const Tensors&)> run;        // the public function
+  std::function<Array(const Arrays&)> reference;    // plain loops; empty for rows that only compare f32 with f64
+  RowOptions options = {};
+};
+
+/// A call that must be refused, and with which words.
+struct Refusal {
+  std::string name;
+  std::function<void()> call;
+  tl::ErrorCode code;
+  std::string message;
+};
+
+namespace cases {
+
+using Rows = std::vector<Row>;
+
+inline Rows arithmetic() {
+  struct Function {
+    const char* name;
+    Tensor (*run)(const Tensor&, const Tensor&);
+    double (*value)(double, double);
+  };
+  const Function functions[] = {
+      {"add", tl::operator+, [](double a, double b) { return a + b; }},
+      {"subtract", tl::operator-, [](double a, double b) { return a - b; }},
+      {"multiply", tl::operator*, [](double a, double b) { return a * b; }},
+      {"divide", tl::operator/, [](double a, double b) { return a / b; }},
+      {"maximum", tl::maximum, [](double a, double b) { return std::max(a, b); }},
+      {"minimum", tl::minimum, [](double a, double b) { return std::min(a, b); }},
+  };
+  const std::pair<Shape, Shape> shapes[] = {{{5}, {5}},          {{2, 3, 17}, {2, 3, 17}}, {{3, 33}, {33}},
+                                            {{4, 1}, {1, 5}},    {{2, 3, 4}, {}},          {{2, 1, 3}, {4, 1}},
+                                            {{}, {3, 2}},        {{7, 1, 9}, {7, 4, 9}},   {{0, 4}, {4}},
+                                            {{300, 257}, {257}}};
+  Rows rows;
+  for (const Function& f : functions)
+    for (const auto& [a, b] : shapes)
+      rows.push_back({tl::text(f.name, " ", a, " ", b),
+                      {within(a, -2, 0.4), within(b, 0.5, 2)},
+                      [f](const Tensors& x) { return f.run(x[0], x[1]); },
+                      [f](const Arrays& x) { return reference::zip(x[0], x[1], f.value); },
+                      {.gradcheck = a.numel() < 1000}});
+  // Either side may be the larger one.
+  for (const Function& f : {functions[4], functions[5]})
+    rows.push_back({tl::text(f.name, " mixed"),
+                    {distinct({40}), given({40}, std::vector<double>(40, 0.0011))},
+                    [f](const Tensors& x) { return f.run(x[0], x[1]); },
+                    [f](const Arrays& x) { return reference::zip(x[0], x[1], f.value); }});
+  rows.push_back({"multiply by itself", {smooth({9})}, [](const Tensors& x) { return x[0] * x[0]; },
+                  [](const Arrays& x) { return reference::map(x[0], [](double v) { return v * v; }); }});
+  return rows;
+}
+
+inline Rows functions() {
+  using tl::UnaryFunction;
+  struct Function {
+    const char* name;
+    Tensor (*run)(const Tensor&);
+    double (*value)(double);
+    double low, high;
+    std::vector<double> kinks;
+  };
+  const std::vector<Function> functions = {
+      {"negate", tl::operator-, [](double x) { return -x; }, -2, 2, {}},
+      {"neg", [](const Tensor& x) { return tl::unary(UnaryFunction::neg, x); }, [](double x) { return -x; }, -2, 2, {}},
+      {"abs", tl::abs, [](double x) { return std::abs(x); }, -2, 2, {0}},
+      {"square", tl::square, [](double x) { return x * x; }, -2, 2, {}},
+      {"sqrt", tl::sqrt, [](double x) { return std::sqrt(x); }, 0.1, 4, {}},
+      {"exp", tl::exp, [](double x) { return std::exp(x); }, -4, 4, {}},
+      {"log", tl::log, [](double x) { return std::log(x); }, 0.1, 8, {}},
+      {"reciprocal", tl::reciprocal, [](double x) { return 1 / x; }, 0.3, 3, {}},
+      {"relu", tl::relu, reference::relu, -2, 2, {0}},
+      {"relu6", tl::relu6, reference::relu6, -2, 8, {0, 6}},
+      {"gelu", tl::gelu, reference::gelu, -5, 5, {}},
+      {"gelu_tanh", tl::gelu_tanh, reference::gelu_tanh, -5, 5, {}},
+      {"silu", tl::silu, [](double x) { return x * reference::sigmoid(x); }, -8, 8, {}},
+      {"sigmoid", tl::sigmoid, reference::sigmoid, -8, 8, {}},
+      {"tanh", tl::tanh, [](double x) { return std::tanh(x); }, -4, 4, {}},
+      {"hardswish", tl::hardswish, reference::hardswish, -5, 5, {-3, 3}},
+      {"plus number", [](const Tensor& x) { return x + 1.5; }, [](double x) { return x + 1.5; }, -2, 2, {}},
+      {"number minus", [](const Tensor& x) { return 1.5 - x; }, [](double x) { return 1.5 - x; }, -2, 2, {}},
+      {"minus number", [](const Tensor& x) { return x - 1.5; }, [](double x) { return x - 1.5; }, -2, 2, {}},
+      {"times number", [](const Tensor& x) { return 2.5 * x; }, [](double x) { return 2.5 * x; }, -2, 2, {}},
+      {"over number", [](const Tensor& x) { return x / 4.0; }, [](double x) { return x / 4; }, -2, 2, {}},
+      {"affine", [](const Tensor& x) { return tl::affine(x, 3, -1); }, [](double x) { return 3 * x - 1; }, -2, 2, {}},
+  };
+  Rows rows;
+  for (const Function& f : functions)
+    for (const Shape& shape : {Shape{}, Shape{0}, Shape{1}, Shape{7}, Shape{16}, Shape{3, 11}, Shape{300, 333}})
+      rows.push_back({tl::text(f.name, " ", shape),
+                      {avoiding(shape, f.low, f.high, f.kinks)},
+                      [f](const Tensors& x) { return f.run(x[0]); },
+                      [f](const Arrays& x) { return reference::map(x[0], f.value); },
+                      {.gradcheck = shape.numel() < 1000}});
+  const std::pair<tl::Activation, double (*)(double)> activations[] = {
+      {tl::Activation::none, [](double x) { return x; }},
+      {tl::Activation::relu, reference::relu},
+      {tl::Activation::relu6, reference::relu6},
+      {tl::Activation::silu, [](double x) { return x * reference::sigmoid(x); }},
+      {tl::Activation::gelu, reference::gelu},
+      {tl::Activation::hardswish, reference::hardswish}};
+  for (const auto& [activation, value] : activations)
+    rows.push_back({tl::text("activate ", static_cast<int>(activation)),
+                    {avoiding({19}, -5, 8, {-3, 0, 3, 6})},
+                    [activation = activation](const Tensors& x) { return tl::activate(x[0], activation); },
+                    [value = value](const Arrays& x) { return reference::map(x[0], value); }});
+  return rows;
+}
+
+inline Rows reductions() {
+  struct Function {
+    const char* name;
+    Tensor (*run)(const Tensor&, std::initializer_list<int>, bool);
+    double (*fold)(const std::vector<double>&);
+  };
+  Rows rows;
+  for (const Function& f : {Function{"sum", tl::sum, reference::sum_of}, Function{"mean", tl::mean, reference::mean_of}})
+    for (const bool keep : {false, true}) {
+      const auto add = [&](const Shape& shape, std::initializer_list<int> axes, bool gradcheck = true) {
+        std::string name = tl::text(f.name, " ", shape, keep ? " keep" : "", " over");
+        for (const int axis : axes) name += tl::text(" ", axis);
+        const std::vector<int> list = axes;
+        rows.push_back({name,
+                        {smooth(shape)},
+                        [f, list, keep](const Tensors& x) {
+                          switch (list.size()) {
+                            case 0: return f.run(x[0], {}, keep);
+                            case 1: return f.run(x[0], {list[0]}, keep);
+                            case 2: return f.run(x[0], {list[0], list[1]}, keep);
+                            default: return f.run(x[0], {list[0], list[1], list[2]}, keep);
+                          }
+                        },
+                        [f, list, keep](const Arrays& x) { return reference::reduce(x[0], list, keep, f.fold); },
+                        {.gradcheck = gradcheck}});
+      };
+      add({2, 3, 5}, {}), add({2, 3, 5}, {0}), add({2, 3, 5}, {1}), add({2, 3, 5}, {-1}), add({2, 3, 5}, {0, 2});
+      add({2, 3, 5}, {1, 2}), add({2, 3, 5}, {2, 0, 1}), add({3, 2, 4, 3}, {1, 3}), add({}, {}), add({4, 1}, {0});
+      add({19, 17}, {0}), add({19, 17}, {1}), add({40, 900}, {0}, false), add({40, 900}, {1}, false);
+      add({6, 50, 130}, {0, 1}, false), add({100000}, {}, false);
+    }
+  rows.push_back({"sum of nothing", {smooth({0, 3})}, [](const Tensors& x) { return tl::sum(x[0], {0}); },
+                  [](const Arrays&) { return Array(Shape{3}); }});
+  const std::pair<const char*, std::pair<Tensor (*)(const Tensor&, int, bool), double (*)(const std::vector<double>&)>>
+      extremes[] = {{"max", {tl::max, reference::max_of}}, {"min", {tl::min, reference::min_of}}};
+  for (const auto& [name, functions] : extremes)
+    for (const int axis : {0, 1, -1})
+      for (const Shape& shape : {Shape{2, 3, 5}, Shape{4, 1, 19}, Shape{30, 20, 70}})
+        rows.push_back({tl::text(name, " ", shape, " over ", axis),
+                        {distinct(shape)},
+                        [run = functions.first, axis](const Tensors& x) { return run(x[0], axis, axis == 1); },
+                        [fold = functions.second, axis](const Arrays& x) {
+                          return reference::reduce(x[0], {axis}, axis == 1, fold);
+                        },
+                        {.gradcheck = shape.numel() < 1000}});
+  for (const int axis : {0, 1, -1})
+    rows.push_back({tl::text("argmax over ", axis), {distinct({3, 7, 5}).constant()},
+                    [axis](const Tensors& x) { return tl::argmax(x[0], axis); },
+                    [axis](const Arrays& x) { return reference::reduce(x[0], {axis}, false, reference::argmax_of); }});
+  for (const int64_t k : {0, 1, 3, 23}) {
+    rows.push_back({tl::text("top_k ", k, " values"), {distinct({4, 23})},
+                    [k](const Tensors& x) { return tl::top_k(x[0], k).values; },
+                    [k](const Arrays& x) { return reference::top_k(x[0], k).first; }});
+    rows.push_back({tl::text("top_k ", k, " indices"), {distinct({2, 2, 23}).constant()},
+                    [k](const Tensors& x) { return tl::top_k(x[0], k).indices; },
+                    [k](const Arrays& x) { return reference::top_k(x[0], k).second; }});
+  }
+  rows.push_back({"sum_to", {smooth({2, 3, 4})}, [](const Tensors& x) { return tl::sum_to(x[0], {3, 1}); },
+                  [](const Arrays& x) {
+                    return reference::reshape(reference::reduce(x[0], {0, 2}, false, reference::sum_of), {3, 1});
+                  }});
+  return rows;
+}
+
+inline Rows matrices() {
+  Rows rows;
+  const auto product = [&](const Shape& a, const Shape& b, bool ta, bool tb, bool gradcheck = true) {
+    rows.push_back({tl::text("matmul ", a, ta ? "T " : " ", b, tb ? "T" : ""),
+                    {smooth(a), smooth(b)},
+                    [ta, tb](const Tensors& x) { return tl::matmul(x[0], x[1], {.transpose_a = ta, .transpose_b = tb}); },
+                    [ta, tb](const Arrays& x) { return reference::matmul(x[0], x[1], ta, tb); },
+                    {.tolerance = 4e-6, .grad_tolerance = 2e-5, .gradcheck = gradcheck}});
+  };
+  product({1, 1}, {1, 1}, false, false), product({5, 7}, {7, 3}, false, false), product({7, 5}, {7, 3}, true, false);
+  product({5, 7}, {3, 7}, false, true), product({7, 5}, {3, 7}, true, true), product({1, 9}, {9, 4}, false, false);
+  product({6, 1}, {1, 8}, false, false), product({17, 19}, {19, 18}, false, false), product({2, 3, 4}, {4, 5}, false, false);
+  product({2, 3, 4}, {2, 4, 5}, false, false), product({2, 4, 3}, {2, 5, 4}, true, true);
+  product({2, 4, 3}, {2, 4, 5}, true, false), product({2, 3, 4}, {2, 5, 4}, false, true), product({2, 4, 3}, {4, 5}, true, false);
+  product({2, 2, 3, 4}, {2, 2, 4, 5}, false, false), product({2, 2, 3, 4}, {5, 4}, false, true);
+  product({0, 4}, {4, 3}, false, false), product({3, 0}, {0, 2}, false, false);
+  product({130, 70}, {70, 150}, false, false, false), product({70, 130}, {150, 70}, true, true, false);
+  product({130, 70}, {150, 70}, false, true, false), product({3, 65, 33}, {3, 65, 47}, true, false, false);
+  const auto dense = [&](const Shape& x, int64_t out, bool bias, bool gradcheck = true) {
+    rows.push_back({tl::text("linear ", x, " to ", out, bias ? "" : " no bias"),
+                    {smooth(x), smooth({out, x[-1]}), bias ? smooth({out}) : none()},
+                    [](const Tensors& t) { return tl::linear(t[0], t[1], t[2]); },
+                    [bias](const Arrays& t) { return reference::linear(t[0], t[1], bias ? &t[2] : nullptr); },
+                    {.tolerance = 4e-6, .grad_tolerance = 2e-5, .gradcheck = gradcheck}});
+  };
+  dense({4, 7}, 3, true), dense({4, 7}, 3, false), dense({7}, 5, true), dense({2, 3, 5}, 17, true), dense({1, 33}, 1, true);
+  dense({0, 4}, 3, true), dense({65, 130}, 100, true, false);
+  return rows;
+}
+
+inline Rows convolutions() {
+  Rows rows;
+  struct Options {
+    int64_t cout, kh, kw;
+    tl::Conv2dOptions options = {};
+    bool bias = true, gradcheck = true;
+  };
+  const auto window = [](const Shape& x, const Options& o) {
+    tl::Padding p = o.options.padding;
+    if (p.same) {  // ceil(size / stride) outputs; the odd zero comes after
+      const auto total = [](int64_t size, int64_t kernel, int64_t stride, int64_t dilation) {
+        return std::max<int64_t>(((size + stride - 1) / stride - 1) * stride + dilation * (kernel - 1) + 1 - size, 0);
+      };
+      const int64_t h = total(x[1], o.kh, o.options.stride.h, o.options.dilation.h);
+      const int64_t w = total(x[2], o.kw, o.options.stride.w, o.options.dilation.w);
+      p = tl::Padding(h / 2, w / 2, h - h / 2, w - w / 2);
+    }
+    return reference::Window{o.kh, o.kw, o.options.stride.h, o.options.stride.w, p.top, p.left, p.bottom, p.right,
+                             o.options.dilation.h, o.options.dilation.w};
+  };
+  const auto weight_of = [](const Shape& x, const Options& o) {
+    return smooth({o.cout, o.kh, o.kw, x[3] / o.options.groups});
+  };
+  const auto conv = [&](const std::string& name, const Shape& x, const Options& o) {
+    const reference::Window w = window(x, o);
+    rows.push_back({"conv2d " + name,
+                    {smooth(x), weight_of(x, o), o.bias ? smooth({o.cout}) : none()},
+                    [o](const Tensors& t) { return tl::conv2d(t[0], t[1], t[2], o.options); },
+                    [o, w](const Arrays& t) {
+                      return reference::conv2d(t[0], t[1], o.bias ? &t[2] : nullptr, w, o.options.groups);
+                    },
+                    {.tolerance = 4e-6, .grad_tolerance = 2e-5, .gradcheck = o.gradcheck}});
+  };
+  conv("1x1", {2, 3, 4, 5}, {.cout = 3, .kh = 1, .kw = 1});
+  conv("1x1 stride 2", {1, 5, 4, 3}, {.cout = 4, .kh = 1, .kw = 1, .options = {.stride = 2}});
+  conv("1x1 grouped", {1, 3, 3, 4}, {.cout = 6, .kh = 1, .kw = 1, .options = {.groups = 2}});
+  conv("3x3", {2, 5, 4, 3}, {.cout = 4, .kh = 3, .kw = 3});
+  conv("3x3 padding 1", {1, 4, 5, 2}, {.cout = 3, .kh = 3, .kw = 3, .options = {.padding = 1}, .bias = false});
+  conv("3x3 stride 2 padding 1", {1, 6, 7, 3}, {.cout = 4, .kh = 3, .kw = 3, .options = {.stride = 2, .padding = 1}});
+  conv("3x3 one pixel", {2, 1, 1, 3}, {.cout = 2, .kh = 3, .kw = 3, .options = {.padding = 1}});
+  conv("3x2 strides 2 and 1", {1, 5, 4, 2}, {.cout = 2, .kh = 3, .kw = 2, .options = {.stride = {2, 1}, .padding = {1, 0, 1, 0}}});
+  conv("uneven padding", {1, 4, 4, 2}, {.cout = 3, .kh = 3, .kw = 3, .options = {.padding = {0, 1, 2, 0}}});
+  conv("same stride 2 even", {1, 6, 6, 2}, {.cout = 2, .kh = 3, .kw = 3, .options = {.stride = 2, .padding = tl::Padding::same_tf()}});
+  conv("same stride 2 odd", {1, 5, 7, 2}, {.cout = 2, .kh = 3, .kw = 3, .options = {.stride = 2, .padding = tl::Padding::same_tf()}});
+  conv("same 1x1 stride 3", {1, 5, 7, 2}, {.cout = 2, .kh = 1, .kw = 1, .options = {.stride = 3, .padding = tl::Padding::same_tf()}});
+  conv("dilated", {1, 7, 6, 2}, {.cout = 3, .kh = 3, .kw = 2, .options = {.padding = 1, .dilation = {2, 3}}});
+  conv("grouped", {2, 4, 4, 6}, {.cout = 4, .kh = 3, .kw = 3, .options = {.padding = 1, .groups = 2}});
+  conv("depthwise", {2, 5, 5, 5}, {.cout = 5, .kh = 3, .kw = 3, .options = {.padding = 1, .groups = 5}});
+  conv("depthwise stride 2", {1, 6, 5, 19}, {.cout = 19, .kh = 3, .kw = 3, .options = {.stride = 2, .padding = 1, .groups = 19}});
+  conv("depthwise 5x5 same", {1, 5, 6, 3}, {.cout = 3, .kh = 5, .kw = 5, .options = {.stride = 2, .padding = tl::Padding::same_tf(), .groups = 3}});
+  conv("depthwise dilated", {1, 7, 7, 4}, {.cout = 4, .kh = 3, .kw = 3, .options = {.padding = 2, .dilation = 2, .groups = 4}});
+  conv("depth multiplier", {1, 4, 4, 3}, {.cout = 6, .kh = 3, .kw = 3, .options = {.padding = 1, .groups = 3}});
+  conv("one channel", {1, 6, 6, 1}, {.cout = 3, .kh = 5, .kw = 5, .options = {.padding = 2}});
+  conv("7x7 stride 2", {1, 9, 9, 3}, {.cout = 4, .kh = 7, .kw = 7, .options = {.stride = 2, .padding = 3}, .gradcheck = false});
+  conv("no pictures", {0, 4, 4, 2}, {.cout = 3, .kh = 3, .kw = 3, .options = {.padding = 1}});
+  conv("16 to 32 channels", {2, 14, 14, 16}, {.cout = 32, .kh = 3, .kw = 3, .options = {.padding = 1}, .gradcheck = false});
+  conv("1x1 wide", {2, 12, 12, 70}, {.cout = 50, .kh = 1, .kw = 1, .gradcheck = false});
+  conv("depthwise wide", {2, 20, 20, 35}, {.cout = 35, .kh = 3, .kw = 3, .options = {.padding = 1, .groups = 35}, .gradcheck = false});
+
+  // In one pass when nothing wants a gradient, and as separate steps when something does.
+  const std::tuple<const char*, tl::Activation, double (*)(double)> activations[] = {
+      {"none", tl::Activation::none, [](double x) { return x; }},
+      {"relu", tl::Activation::relu, reference::relu},
+      {"relu6", tl::Activation::relu6, reference::relu6},
+      {"silu", tl::Activation::silu, [](double x) { return x * reference::sigmoid(x); }},
+      {"gelu", tl::Activation::gelu, reference::gelu},
+      {"hardswish", tl::Activation::hardswish, reference::hardswish}};
+  for (const auto& [name, activation, value] : activations)
+    for (const bool with_residual : {false, true})
+      for (const bool learning : {false, true})
+        for (const Options& o : {Options{.cout = 18, .kh = 3, .kw = 3, .options = {.padding = 1}},
+                                 Options{.cout = 6, .kh = 3, .kw = 3, .options = {.padding = 1, .groups = 6}},
+                                 Options{.cout = 5, .kh = 1, .kw = 1}}) {
+          const Shape shape{1, 4, 5, 6};
+          const reference::Window w = window(shape, o);
+          std::vector<Input> inputs{smooth(shape), weight_of(shape, o), smooth({o.cout}),
+                                    with_residual ? smooth({1, 4, 5, o.cout}) : none()};
+          if (!learning)
+            for (Input& input : inputs) input.differentiable = false;
+          rows.push_back({tl::text("conv2d_fused ", name, with_residual ? " residual" : "", learning ? " learning " : " ", o.cout),
+                          inputs,
+                          [o, activation = activation](const Tensors& t) {
+                            return tl::conv2d_fused(t[0], t[1], t[2], t[3], activation, o.options);
+                          },
+                          [o, w, with_residual, value = value](const Arrays& t) {
+                            Array y = reference::conv2d(t[0], t[1], &t[2], w, o.options.groups);
+                            if (with_residual) y = reference::zip(y, t[3], [](double a, double b) { return a + b; });
+                            return reference::map(y, value);
+                          },
+                          {.tolerance = 4e-6, .grad_tolerance = 2e-5, .gradcheck = o.cout < 18}});
+        }
+  return rows;
+}
+
+inline Rows pooling() {
+  Rows rows;
+  const auto add = [&](const std::string& name, const Shape& x, const tl::PoolOptions& o, int64_t oh, int64_t ow) {
+    const tl::Pair stride(o.stride.h == 0 ? o.kernel.h : o.stride.h, o.stride.w == 0 ? o.kernel.w : o.stride.w);
+    const reference::Window w{o.kernel.h, o.kernel.w, stride.h, stride.w, o.padding.top, o.padding.left, o.padding.bottom, o.padding.right};
+    const bool small = x.numel() < 1000;
+    rows.push_back({"max_pool2d " + name, {distinct(x)}, [o](const Tensors& t) { return tl::max_pool2d(t[0], o); },
+                    [=](const Arrays& t) {
+                      return reference::pool2d(t[0], w, oh, ow, [](const auto& inside, int64_t) { return reference::max_of(inside); });
+                    },
+                    {.gradcheck = small}});
+    for (const bool include : {true, false}) {
+      tl::PoolOptions average = o;
+      average.count_include_pad = include;
+      rows.push_back({tl::text("avg_pool2d ", name, include ? "" : " without padding"), {smooth(x)},
+                      [average](const Tensors& t) { return tl::avg_pool2d(t[0], average); },
+                      [=](const Arrays& t) {
+                        return reference::pool2d(t[0], w, oh, ow, [include](const auto& inside, int64_t window) {
+                          return reference::sum_of(inside) / static_cast<double>(include ? window : static_cast<int64_t>(inside.size()));
+                        });
+                      },
+                      {.gradcheck = small}});
+    }
+  };
+  add("2x2", {2, 4, 6, 3}, {}, 2, 3);
+  add("2x2 odd", {1, 5, 7, 2}, {.kernel = 2, .stride = 2}, 2, 3);
+  add("3x3 stride 2 padding 1", {1, 7, 6, 3}, {.kernel = 3, .stride = 2, .padding = 1}, 4, 3);
+  add("3x3 stride 2 ceil", {1, 6, 8, 2}, {.kernel = 3, .stride = 2, .ceil_mode = true}, 3, 4);
+  add("2x2 stride 3 padding 1 ceil", {1, 5, 4, 2}, {.kernel = 2, .stride = 3, .padding = 1, .ceil_mode = true}, 2, 2);
+  add("3x2 overlapping", {1, 6, 5, 2}, {.kernel = {3, 2}, .stride = {1, 2}, .padding = {1, 0, 1, 0}}, 6, 2);
+  add("1x1", {1, 2, 2, 5}, {.kernel = 1}, 2, 2);
+  add("17 channels", {1, 4, 4, 17}, {}, 2, 2);
+  add("no pictures", {0, 4, 4, 3}, {}, 2, 2);
+  add("wide", {3, 30, 31, 40}, {.kernel = 3, .stride = 2, .padding = 1}, 15, 16);
+  rows.push_back({"global_avg_pool", {smooth({2, 3, 5, 7})}, [](const Tensors& t) { return tl::global_avg_pool(t[0]); },
+                  [](const Arrays& t) { return reference::reduce(t[0], {1, 2}, false, reference::mean_of); }});
+  rows.push_back({"global_avg_pool wide", {smooth({4, 7, 7, 260})}, [](const Tensors& t) { return tl::global_avg_pool(t[0]); },
+                  [](const Arrays& t) { return reference::reduce(t[0], {1, 2}, false, reference::mean_of); },
+                  {.gradcheck = false}});
+  return rows;
+}
+
+inline Rows normalisation() {
+  Rows rows;
+  const std::tuple<const char*, tl::Activation, double (*)(double)> activations[] = {
+      {"", tl::Activation::none, [](double x) { return x; }},
+      {" relu", tl::Activation::relu, reference::relu},
+      {" relu6", tl::Activation::relu6, reference::relu6}};
+  const auto batch = [&](const Shape& shape, bool training, bool scaled, bool with_residual, const auto& activation) {
+    const auto& [label, kind, value] = activation;
+    const Shape channels{shape[-1]};
+    rows.push_back({tl::text("batch_norm ", shape, training ? " training" : " evaluation", scaled ? "" : " plain",
+                             with_residual ? " residual" : "", label),
+                    {within(shape, -1, 3), scaled ? within(channels, 0.5, 1.5) : none(), scaled ? smooth(channels) : none(),
+                     with_residual ? smooth(shape) : none(), within(channels, 0, 1).constant(),
+                     within(channels, 0.5, 2).constant()},
+                    [training, kind = kind](const Tensors& t) {
+                      Tensor mean = t[4].clone(), variance = t[5].clone();
+                      return tl::batch_norm(t[0], t[1], t[2], mean, variance,
+                                            {.training = training, .eps = 1e-3, .activation = kind}, t[3]);
+                    },
+                    [training, scaled, with_residual, value = value](const Arrays& t) {
+                      auto [mean, variance] = reference::channel_statistics(t[0]);
+                      if (!training) mean = t[4].values, variance = t[5].values;
+                      Array y = reference::normalise(t[0], mean, variance, scaled ? &t[1] : nullptr, scaled ? &t[2] : nullptr, 1e-3);
+                      if (with_residual) y = reference::zip(y, t[3], [](double a, double b) { return a + b; });
+                      return reference::map(y, value);
+                    },
+                    {.tolerance = 4e-6, .grad_tolerance = 4e-5, .gradcheck = shape.numel() < 1000}});
+  };
+  for (const bool training : {true, false})
+    for (const auto& activation : activations)
+      for (const bool with_residual : {false, true}) {
+        batch({2, 3, 2, 5}, training, true, with_residual, activation);
+        batch({7, 3}, training, false, with_residual, activation);
+        batch({3, 9, 10, 37}, training, true, with_residual, activation);
+      }
+  for (const bool variance : {false, true})
+    rows.push_back({tl::text("batch_norm running ", variance ? "variance" : "mean"),
+                    {within({2, 3, 2, 5}, -1, 3).constant(), within({5}, 0, 1).constant(), within({5}, 0.5, 2).constant()},
+                    [variance](const Tensors& t) {
+                      Tensor mean = t[1].clone(), var = t[2].clone();
+                      tl::batch_norm(t[0], {}, {}, mean, var, {.training = true, .momentum = 0.25});
+                      return variance ? var : mean;
+                    },
+                    [variance](const Arrays& t) {
+                      const auto [mean, biased] = reference::channel_statistics(t[0]);
+                      Array out = variance ? t[2] : t[1];
+                      for (size_t c = 0; c < 5; ++c)
+                        out.values[c] = 0.75 * out.values[c] + 0.25 * (variance ? biased[c] * 12 / 11 : mean[c]);
+                      return out;
+                    }});
+  const auto layer = [&](const Shape& shape, bool scaled) {
+    const Shape width{shape[-1]};
+    rows.push_back({tl::text("layer_norm ", shape, scaled ? "" : " plain"),
+                    {within(shape, -1, 3), scaled ? within(width, 0.5, 1.5) : none(), scaled ? smooth(width) : none()},
+                    [](const Tensors& t) { return tl::layer_norm(t[0], t[1], t[2], 1e-3); },
+                    [scaled](const Arrays& t) {
+                      return reference::layer_norm(t[0], scaled ? &t[1] : nullptr, scaled ? &t[2] : nullptr, 1e-3);
+                    },
+                    {.tolerance = 4e-6, .grad_tolerance = 4e-5, .gradcheck = shape.numel() < 1000}});
+  };
+  layer({5, 7}, true), layer({5, 7}, false), layer({2, 3, 33}, true), layer({9}, true), layer({2, 2}, false);
+  layer({0, 4}, true), layer({100, 300}, true);
+  return rows;
+}
+
+inline Rows probabilities() {
+  Rows rows;
+  for (const bool logarithm : {false, true})
+    for (const Shape& shape : {Shape{4, 7}, Shape{2, 3, 17}, Shape{9}, Shape{3, 1}, Shape{5, 33}, Shape{0, 3}, Shape{90, 1000}})
+      rows.push_back({tl::text(logarithm ? "log_softmax " : "softmax ", shape),
+                      {within(shape, -3, 3)},
+                      [logarithm](const Tensors& t) { return logarithm ? tl::log_softmax(t[0]) : tl::softmax(t[0]); },
+                      [logarithm](const Arrays& t) { return reference::softmax(t[0], logarithm); },
+                      {.tolerance = 4e-6, .grad_tolerance = 2e-5, .gradcheck = shape.numel() < 1000}});
+  rows.push_back({"softmax of far apart logits", {given({2, 4}, {1000, 999, -1000, 0, -80, -80, -81, -79})},
+                  [](const Tensors& t) { return tl::softmax(t[0]); },
+                  [](const Arrays& t) { return reference::softmax(t[0]); }});
+
+  for (const auto& [name, reduction] : {std::pair{"mean", tl::LossReduction::mean}, {"sum", tl::LossReduction::sum}, {"none", tl::LossReduction::none}}) {
+    const auto reduced = [reduction = reduction](const Array& losses, double divisor) {
+      if (reduction == tl::LossReduction::none) return losses;
+      Array out(Shape{}, reference::sum_of(losses.values));
+      if (reduction == tl::LossReduction::mean) out[0] = divisor > 0 ? out[0] / divisor : 0;
+      return out;
+    };
+    for (const double smoothing : {0.0, 0.1, 1.0})
+      for (const bool weighted : {false, true})
+        for (const bool ignoring : {false, true})
+          rows.push_back({tl::text("cross_entropy ", name, " smoothing ", smoothing, weighted ? " weighted" : "", ignoring ? " ignoring" : ""),
+                          {within({6, 19}, -3, 3), integers({6}, {0, 18, ignoring ? 7.0 : 3.0, 5, 7, 7}),
+                           weighted ? within({19}, 0.2, 2).constant() : none()},
+                          [=, reduction = reduction](const Tensors& t) {
+                            return tl::cross_entropy(t[0], t[1], {.label_smoothing = smoothing, .class_weight = t[2],
+                                                                  .ignore_index = ignoring ? 7 : -100, .reduction = reduction});
+                          },
+                          [=](const Arrays& t) {
+                            const auto [losses, divisor] =
+                                reference::cross_entropy(t[0], t[1], weighted ? &t[2] : nullptr, smoothing, ignoring ? 7 : -100);
+                            return reduced(losses, divisor);
+                          },
+                          {.tolerance = 4e-6, .grad_tolerance = 2e-5}});
+    rows.push_back({tl::text("FR08: cross_entropy ", name, " all ignored"), {smooth({3, 4}), integers({3}, {-100, -100, -100})},
+                    [reduction = reduction](const Tensors& t) { return tl::cross_entropy(t[0], t[1], {.reduction = reduction}); },
+                    [=](const Arrays&) { return reduced(Array(Shape{3}), 0); }});
+    rows.push_back({tl::text("mse_loss ", name), {smooth({4, 5}), smooth({4, 5})},
+                    [reduction = reduction](const Tensors& t) { return tl::mse_loss(t[0], t[1], reduction); },
+                    [=](const Arrays& t) {
+                      return reduced(reference::zip(t[0], t[1], [](double a, double b) { return (a - b) * (a - b); }), 20);
+                    }});
+    for (const double positive : {1.0, 3.0})
+      rows.push_back({tl::text("bce_with_logits ", name, " weight ", positive), {within({4, 5}, -4, 4), within({4, 5}, 0, 1).constant()},
+                      [positive, reduction = reduction](const Tensors& t) { return tl::bce_with_logits(t[0], t[1], positive, reduction); },
+                      [=](const Arrays& t) {
+                        return reduced(reference::zip(t[0], t[1], [positive](double x, double y) {
+                          const double p = reference::sigmoid(x);
+                          return -(positive * y * std::log(p) + (1 - y) * std::log(1 - p));
+                        }), 20);
+                      },
+                      {.tolerance = 4e-6, .grad_tolerance = 2e-5}});
+    rows.push_back({tl::text("bce_loss ", name), {within({4, 5}, 0.1, 0.9), within({4, 5}, 0, 1).constant()},
+                    [reduction = reduction](const Tensors& t) { return tl::bce_loss(t[0], t[1], reduction); },
+                    [=](const Arrays& t) {
+                      return reduced(reference::zip(t[0], t[1], [](double p, double y) {
+                        return -(y * std::log(p) + (1 - y) * std::log(1 - p));
+                      }), 20);
+                    },
+                    {.tolerance = 4e-6, .grad_tolerance = 2e-5}});
+  }
+  // logits [[1,2,3],[3,2,1]], labels [2,1], weights [1,.5,.25]
+  rows.push_back({"FR08: cross_entropy weighted mean", {given({2, 3}, {1, 2, 3, 3, 2, 1}), integers({2}, {2, 1}), given({3}, {1, 0.5, 0.25}).constant()},
+                  [](const Tensors& t) { return tl::cross_entropy(t[0], t[1], {.class_weight = t[2]}); },
+                  [](const Arrays&) {
+                    const double lse = std::log(std::exp(1) + std::exp(2) + std::exp(3));
+                    return Array(Shape{}, ((lse - 3) * 0.25 + (lse - 2) * 0.5) / 0.75);
+                  }});
+  return rows;
+}
+
+inline Rows attentions() {
+  Rows rows;
+  const auto add = [&](const std::string& name, const Shape& q, int64_t keys, int64_t width, std::vector<double> mask, bool causal,
+                       double scale = 0, bool gradcheck = true) {
+    const bool masked = !mask.empty();
+    rows.push_back({"attention " + name,
+                    {smooth(q), smooth(q.with(2, keys)), smooth(q.with(2, keys).with(3, width)),
+                     masked ? integers({q[0], keys}, std::move(mask)) : none()},
+                    [=](const Tensors& t) {
+                      return tl::attention(t[0], t[1], t[2], {.key_mask = t[3], .causal = causal, .scale = scale});
+                    },
+                    [=](const Arrays& t) {
+                      return reference::attention(t[0], t[1], t[2], masked ? &t[3] : nullptr, causal,
+                                                  scale != 0 ? scale : 1 / std::sqrt(static_cast<double>(q[3])));
+                    },
+                    {.tolerance = 4e-6, .grad_tolerance = 2e-5, .gradcheck = gradcheck}});
+  };
+  add("plain", {2, 2, 4, 3}, 4, 3, {}, false);
+  add("causal", {1, 2, 5, 3}, 5, 4, {}, true);
+  add("cross", {1, 2, 3, 3}, 5, 2, {}, false);
+  add("masked", {2, 2, 3, 3}, 3, 3, {1, 1, 0, 1, 0, 0}, false);
+  add("masked causal", {2, 1, 3, 3}, 3, 3, {1, 1, 0, 0, 1, 1}, true);
+  add("nothing to see", {2, 1, 2, 3}, 2, 3, {0, 0, 1, 1}, false);
+  add("scaled", {1, 1, 2, 3}, 3, 3, {}, false, 0.25);
+  add("one token", {1, 2, 1, 3}, 1, 3, {}, false);
+  add("long", {2, 4, 70, 33}, 70, 33, {}, true, 0, false);
+  return rows;
+}
+
+inline Rows arrangement() {
+  Rows rows;
+  const auto add = [&](const std::string& name, std::vector<Input> inputs, std::function<Tensor(const Tensors&)> run,
+                       std::function<Array(const Arrays&)> reference) {
+    const bool small = inputs[0].shape.numel() < 1000;
+    rows.push_back({name, std::move(inputs), std::move(run), std::move(reference), {.gradcheck = small}});
+  };
+  add("gather rows", {smooth({5, 3}), integers({4}, {4, 0, 4, 2})}, [](const Tensors& t) { return tl::gather(t[0], 0, t[1]); },
+      [](const Arrays& t) { return reference::select(t[0], 0, {4, 0, 4, 2}); });
+  add("gather middle", {smooth({2, 4, 3}), integers({3}, {3, 3, 1})}, [](const Tensors& t) { return tl::gather(t[0], 1, t[1]); },
+      [](const Arrays& t) { return reference::select(t[0], 1, {3, 3, 1}); });
+  add("gather last", {smooth({3, 6}), integers({2}, {5, 0})}, [](const Tensors& t) { return tl::gather(t[0], -1, t[1]); },
+      [](const Arrays& t) { return reference::select(t[0], 1, {5, 0}); });
+  add("gather nothing", {smooth({3, 6}), integers({0}, {})}, [](const Tensors& t) { return tl::gather(t[0], 0, t[1]); },
+      [](const Arrays&) { return Array(Shape{0, 6}); });
+  add("embedding", {smooth({7, 19}), integers({2, 3}, {6, 0, 1, 1, 5, 1})}, [](const Tensors& t) { return tl::embedding(t[0], t[1]); },
+      [](const Arrays& t) { return reference::reshape(reference::select(t[0], 0, {6, 0, 1, 1, 5, 1}), {2, 3, 19}); });
+  add("embedding wide", {smooth({300, 130}), integers({6}, {299, 0, 1, 1, 5, 1})}, [](const Tensors& t) { return tl::embedding(t[0], t[1]); },
+      [](const Arrays& t) { return reference::select(t[0], 0, {299, 0, 1, 1, 5, 1}); });
+  add("reshape", {smooth({2, 3, 4})}, [](const Tensors& t) { return tl::reshape(t[0], {-1, 6}); },
+      [](const Arrays& t) { return reference::reshape(t[0], {4, 6}); });
+  add("flatten", {smooth({2, 3, 4})}, [](const Tensors& t) { return tl::flatten(t[0]); },
+      [](const Arrays& t) { return reference::reshape(t[0], {2, 12}); });
+  add("flatten a number", {smooth({2})}, [](const Tensors& t) { return tl::flatten(t[0], -1); },
+      [](const Arrays& t) { return t[0]; });
+  add("permute NHWC to NCHW", {smooth({2, 3, 4, 2})}, [](const Tensors& t) { return tl::permute(t[0], {0, 3, 1, 2}); },
+      [](const Arrays& t) { return reference::permute(t[0], {0, 3, 1, 2}); });
+  add("permute cycle", {smooth({3, 2, 5})}, [](const Tensors& t) { return tl::permute(t[0], {2, 0, 1}); },
+      [](const Arrays& t) { return reference::permute(t[0], {2, 0, 1}); });
+  add("permute wide", {smooth({4, 33, 65, 7})}, [](const Tensors& t) { return tl::permute(t[0], {0, 2, 1, 3}); },
+      [](const Arrays& t) { return reference::permute(t[0], {0, 2, 1, 3}); });
+  add("transpose", {smooth({2, 3, 5})}, [](const Tensors& t) { return tl::transpose(t[0]); },
+      [](const Arrays& t) { return reference::permute(t[0], {0, 2, 1}); });
+  add("transpose wide", {smooth({130, 70})}, [](const Tensors& t) { return tl::transpose(t[0]); },
+      [](const Arrays& t) { return reference::permute(t[0], {1, 0}); });
+  add("slice", {smooth({5, 3})}, [](const Tensors& t) { return tl::slice(t[0], 0, 1, 4); },
+      [](const Arrays& t) { return reference::select(t[0], 0, {1, 2, 3}); });
+  add("slice from the end", {smooth({2, 5, 3})}, [](const Tensors& t) { return tl::slice(t[0], 1, -3, -1); },
+      [](const Arrays& t) { return reference::select(t[0], 1, {2, 3}); });
+  add("slice with step", {smooth({2, 7})}, [](const Tensors& t) { return tl::slice(t[0], -1, 1, 7, 3); },
+      [](const Arrays& t) { return reference::select(t[0], 1, {1, 4}); });
+  add("slice nothing", {smooth({2, 7})}, [](const Tensors& t) { return tl::slice(t[0], 1, 3, 3); },
+      [](const Arrays&) { return Array(Shape{2, 0}); });
+  add("concat rows", {smooth({2, 3}), smooth({1, 3}), smooth({0, 3})},
+      [](const Tensors& t) { return tl::concat({t[0], t[1], t[2]}, 0); }, [](const Arrays& t) { return reference::concat(t, 0); });
+  add("concat channels", {smooth({2, 2, 2, 3}), smooth({2, 2, 2, 1})},
+      [](const Tensors& t) { return tl::concat({t[0], t[1]}, -1); }, [](const Arrays& t) { return reference::concat(t, -1); });
+  add("concat with itself", {smooth({3, 2})}, [](const Tensors& t) { return tl::concat({t[0], t[0]}, 1); },
+      [](const Arrays& t) { return reference::concat({t[0], t[0]}, 1); });
+  add("pad picture", {smooth({1, 2, 3, 2})}, [](const Tensors& t) { return tl::pad(t[0], {{}, {1, 2}, {0, 1}, {}}); },
+      [](const Arrays& t) { return reference::pad(t[0], {{0, 0}, {1, 2}, {0, 1}, {0, 0}}, 0); });
+  add("pad with a value", {smooth({4})}, [](const Tensors& t) { return tl::pad(t[0], {{2, 1}}, -1.5); },
+      [](const Arrays& t) { return reference::pad(t[0], {{2, 1}}, -1.5); });
+  add("expand", {smooth({3, 1})}, [](const Tensors& t) { return tl::expand(t[0], {2, 3, 4}); },
+      [](const Arrays& t) { return reference::zip(t[0], Array(Shape{2, 3, 4}), [](double a, double) { return a; }); });
+  add("expand to itself", {smooth({3, 1})}, [](const Tensors& t) { return tl::expand(t[0], {3, 1}) * 1.0; },
+      [](const Arrays& t) { return t[0]; });
+  // The mask is what dropout makes of ones; its statistics have a test of their own.
+  for (const double p : {0.0, 0.375})  // exact in float, as the kernel has it
+    for (const Shape& shape : {Shape{5, 7}, Shape{90, 700}})
+      for (const bool path : {false, true}) {
+        const auto drop = [=](const Tensor& x) {
+          tl::Generator random(7);
+          return path ? tl::drop_path(x, p, random) : tl::dropout(x, p, random);
+        };
+        add(tl::text(path ? "drop_path " : "dropout ", p, " ", shape), {smooth(shape)},
+            [drop](const Tensors& t) { return drop(t[0]) * 1.0; },
+            [drop, p](const Arrays& t) {
+              Array y = t[0];
+              const Tensor mask = drop(Tensor::ones(y.shape));
+              for (int64_t i = 0; i < y.size(); ++i) y[i] *= mask.data<float>()[i] > 0 ? 1 / (1 - p) : 0;
+              return y;
+            });
+      }
+  return rows;
+}
+
+}  // namespace cases
+
+/// All rows.
+inline const std::vector<Row>& rows() {
+  static const std::vector<Row> all = [] {
+    std::vector<Row> out;
+    for (const auto& part : {cases::arithmetic(), cases::functions(), cases::reductions(), cases::matrices(), cases::convolutions(),
+                             cases::pooling(), cases::normalisation(), cases::probabilities(), cases::attentions(), cases::arrangement()})
+      out.insert(out.end(), part.begin(), part.end());
+    return out;
+  }();
+  return all;
+}
+
+}  // namespace tl_test

@@ -1,0 +1,300 @@
+// What every row of the table must pass. CTest runs it once more for each instruction set, with TL_ISA set.
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "ops/cases.hpp"
+#include "ops/refusals.hpp"
+#include "support.hpp"
+#include "tl/autograd/engine.hpp"
+#include "tl/autograd/gradcheck.hpp"
+#include "tl/core/parallel.hpp"
+
+/// Leaves the test case when TL_ISA asks for more than this processor has.
+#define TL_NEEDS_ISA()                                                                        \
+  do {                                                                                        \
+    const char* asked = std::getenv("TL_ISA");                                                \
+    for (const tl::Isa isa : {tl::Isa::avx2, tl::Isa::avx512})                                \
+      if (asked && asked == tl::name_of(isa) && isa > tl::best_isa())                         \
+        TL_SKIP(tl::text("this processor has no ", isa, ", at most ", tl::best_isa()));       \
+  } while (false)
+
+namespace {
+
+using tl::Device;
+using tl::DType;
+using tl::Tensor;
+using tl_test::Array;
+using tl_test::Row;
+using tl_test::Tensors;
+
+uint64_t seed_of(const Row& row) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const char c : row.name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return hash;
+}
+
+tl_test::Arrays arrays_of(const Row& row) {
+  tl_test::Arrays out;
+  for (size_t i = 0; i < row.inputs.size(); ++i) out.push_back(tl_test::numbers_of(row.inputs[i], seed_of(row) + i));
+  return out;
+}
+
+constexpr size_t kAll = static_cast<size_t>(-1);
+constexpr size_t kNone = static_cast<size_t>(-2);
+
+/// The arguments as tensors. `wanting` is the one that asks for a gradient, or kAll.
+Tensors tensors_of(const Row& row, DType dtype, size_t wanting, Device device = tl::kCpu) {
+  const auto arrays = arrays_of(row);
+  Tensors out(arrays.size());
+  for (size_t i = 0; i < arrays.size(); ++i) {
+    if (!row.inputs[i].defined) continue;
+    const DType type = row.inputs[i].integer ? DType::i32 : dtype;
+    out[i] = Tensor::from(arrays[i].values, arrays[i].shape).to(type).to(device);
+    if (row.inputs[i].differentiable && (wanting == kAll || wanting == i)) out[i].set_requires_grad();
+  }
+  return out;
+}
+
+/// A result and the gradients of sum(w * result) for a fixed, irregular w; undefined where none is wanted.
+struct Outcome {
+  Tensor value;
+  Tensors gradients;
+};
+
+Outcome outcome_of(const Row& row, DType dtype, size_t wanting = kAll, Device device = tl::kCpu) {
+  const Tensors inputs = tensors_of(row, dtype, wanting, device);
+  const Tensor y = row.run(inputs);
+  Outcome out{y.detach(), Tensors(inputs.size())};
+  if (!tl::grad_enabled() || !y.requires_grad()) return out;
+  std::vector<float> weights(static_cast<size_t>(y.numel()));
+  for (size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<float>(std::cos(0.7 * static_cast<double>(i) + 0.3));
+  y.backward(Tensor::from(weights, y.shape()).to(dtype).to(device));
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (inputs[i].defined()) out.gradients[i] = inputs[i].grad();
+  return out;
+}
+
+/// The first element of `got` further from `expected` than tolerance * (|value| + the mean size of all), or nothing.
+/// `floor` is for results that cancel: arguments and weights have the size of 1.
+std::string difference(const Tensor& got, const Array& expected, double tolerance, double floor) {
+  if (!got.defined()) return "undefined";
+  if (!(got.shape() == expected.shape)) return tl::text("shape ", got.shape(), ", expected ", expected.shape);
+  const Tensor wide = got.to(tl::kCpu).to(DType::f64);
+  double scale = 0;
+  for (const double value : expected.values) scale += std::abs(value) / static_cast<double>(expected.values.size());
+  for (size_t i = 0; i < expected.values.size(); ++i) {
+    const double value = expected.values[i], error = std::abs(wide.values<double>()[i] - value);
+    if (!(error <= tolerance * (std::abs(value) + scale) + floor))
+      return tl::text("element ", i, " of ", got.shape(), ": ", wide.values<double>()[i], ", expected ", value, ", relative ",
+                      error / (std::abs(value) + scale));
+  }
+  return "";
+}
+
+std::string difference(const Tensor& got, const Tensor& expected, double tolerance) {
+  constexpr double kFloor = 2e-7;  // some units in the last place of 1
+  if (!expected.defined()) return got.defined() ? "a gradient that was not asked for" : "";
+  Array array(expected.shape());
+  const Tensor wide = expected.to(DType::f64);
+  array.values.assign(wide.values<double>().begin(), wide.values<double>().end());
+  return difference(got, array, tolerance, kFloor);
+}
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  if (!a.defined() || !b.defined()) return a.defined() == b.defined();
+  return a.shape() == b.shape() && a.dtype() == b.dtype() && std::memcmp(a.raw_data(), b.raw_data(), a.bytes()) == 0;
+}
+
+bool same_bits(const Outcome& a, const Outcome& b) {
+  bool same = same_bits(a.value, b.value);
+  for (size_t i = 0; i < a.gradients.size(); ++i) same = same && same_bits(a.gradients[i], b.gradients[i]);
+  return same;
+}
+
+TEST_CASE("the names of the rows are unique") {
+  std::vector<std::string> names;
+  for (const Row& row : tl_test::rows()) names.push_back(row.name);
+  std::sort(names.begin(), names.end());
+  CHECK(std::adjacent_find(names.begin(), names.end()) == names.end());
+  MESSAGE(names.size(), " rows, ", tl_test::refusals().size(), " refusals");
+}
+
+TEST_CASE("in double precision every operation gives what plain loops give") {
+  TL_NEEDS_ISA();
+  for (const Row& row : tl_test::rows()) {
+    if (!row.reference) continue;
+    CAPTURE(row.name);
+    const Tensor y = row.run(tensors_of(row, DType::f64, kNone));
+    CHECK(difference(y, row.reference(arrays_of(row)), 1e-12, 1e-14) == "");
+  }
+}
+
+TEST_CASE("in double precision every gradient is that of finite differences") {
+  TL_NEEDS_ISA();
+  for (const Row& row : tl_test::rows()) {
+    const Tensors inputs = tensors_of(row, DType::f64, kAll);
+    if (!row.options.gradcheck || !row.run(inputs).requires_grad()) continue;
+    CAPTURE(row.name);
+    const tl::GradcheckResult result = tl::gradcheck(row.run, inputs, {.relative_tolerance = 2e-6, .absolute_tolerance = 2e-8});
+    INFO(result.message);
+    CHECK(result.passed);
+  }
+}
+
+TEST_CASE("in single precision values and gradients are those of double precision") {
+  TL_NEEDS_ISA();
+  MESSAGE("instruction set: ", std::string(tl::name_of(tl::active_isa())));
+  for (const Row& row : tl_test::rows()) {
+    CAPTURE(row.name);
+    const Outcome wide = outcome_of(row, DType::f64), narrow = outcome_of(row, DType::f32);
+    CHECK(difference(narrow.value, wide.value, row.options.tolerance) == "");
+    for (size_t i = 0; i < wide.gradients.size(); ++i) {
+      CAPTURE(i);
+      CHECK(difference(narrow.gradients[i], wide.gradients[i], row.options.grad_tolerance) == "");
+    }
+  }
+}
+
+TEST_CASE("a gradient does not depend on which other gradients are wanted") {
+  TL_NEEDS_ISA();
+  for (const Row& row : tl_test::rows()) {
+    CAPTURE(row.name);
+    const Outcome all = outcome_of(row, DType::f32);
+    for (size_t i = 0; i < row.inputs.size(); ++i) {
+      if (!row.inputs[i].defined || !row.inputs[i].differentiable) continue;
+      CAPTURE(i);
+      const Outcome one = outcome_of(row, DType::f32, i);
+      CHECK(same_bits(one.value, all.value));
+      for (size_t j = 0; j < row.inputs.size(); ++j)
+        CHECK(difference(one.gradients[j], i == j ? all.gradients[j] : Tensor(), row.options.grad_tolerance) == "");
+    }
+    const tl::NoGrad no_grad;
+    const Outcome without = outcome_of(row, DType::f32);
+    CHECK(difference(without.value, all.value, row.options.tolerance) == "");
+    for (const Tensor& gradient : without.gradients) CHECK_FALSE(gradient.defined());
+  }
+}
+
+TEST_CASE("the number of threads changes no bit") {
+  TL_NEEDS_ISA();
+  const int before = tl::threads();
+  for (const Row& row : tl_test::rows()) {
+    CAPTURE(row.name);
+    tl::set_threads(1);
+    const Outcome one = outcome_of(row, DType::f32);
+    for (const int count : {2, 3}) {
+      CAPTURE(count);
+      tl::set_threads(count);
+      CHECK(same_bits(outcome_of(row, DType::f32), one));
+    }
+  }
+  tl::set_threads(before);
+}
+
+// ---- fresh memory ----
+
+constexpr unsigned char kPoison = 0xff;  // a NaN in every floating type, -1 as an index
+
+/// Fills the allocator's cache with blocks of all sizes up to 64 KiB that hold poison.
+void poison_cache() {
+  std::vector<Tensor> blocks;
+  const auto add = [&](int64_t bytes, int copies) {
+    for (int i = 0; i < copies; ++i) {
+      blocks.push_back(Tensor::empty({bytes}, DType::u8));
+      std::memset(blocks.back().raw_mutable_data(), kPoison, static_cast<size_t>(bytes));
+    }
+  };
+  tl::release_cached_memory();
+  for (int64_t bytes = 64; bytes < 4096; bytes += 64) add(bytes, bytes < 512 ? 64 : 8);  // more than a row takes
+  for (int64_t bytes = 4096; bytes <= 65536; bytes += 4096) add(bytes, 4);
+}
+
+/// Whether the poison between the end of a tensor and the end of its last 64 bytes is untouched.
+bool tail_intact(const Tensor& tensor) {
+  if (!tensor.defined() || tensor.bytes() > 65536 || !(tensor.bytes() == tensor.storage()->bytes())) return true;
+  const auto* bytes = static_cast<const unsigned char*>(tensor.raw_data());
+  const size_t end = (std::max<size_t>(tensor.bytes(), 1) + 63) / 64 * 64;
+  return std::all_of(bytes + tensor.bytes(), bytes + end, [](unsigned char byte) { return byte == kPoison; });
+}
+
+TEST_CASE("every element of a result is assigned, and nothing behind it") {
+  TL_NEEDS_ISA();
+  for (const DType dtype : {DType::f32, DType::f64})
+    for (const Row& row : tl_test::rows()) {
+      CAPTURE(row.name);
+      CAPTURE(tl::name_of(dtype));
+      const Outcome clean = outcome_of(row, dtype);
+      poison_cache();
+      const bool poisoned = tl::memory_stats().cached_bytes > 0;  // not under a sanitizer, which wants fresh memory
+      const Outcome dirty = outcome_of(row, dtype);
+      CHECK(same_bits(dirty, clean));
+      if (!poisoned) continue;
+      CHECK(tail_intact(dirty.value));
+      for (const Tensor& gradient : dirty.gradients) CHECK(tail_intact(gradient));
+    }
+}
+
+TEST_CASE("every refusal has its kind of error and its words") {
+  TL_NEEDS_ISA();
+  for (const auto& refusal : tl_test::refusals()) {
+    CAPTURE(refusal.name);
+    try {
+      refusal.call();
+      FAIL_CHECK("not refused");
+    } catch (const tl::Error& error) {
+      CHECK(std::string(error.what()) == refusal.message);
+      CHECK(static_cast<int>(error.code()) == static_cast<int>(refusal.code));
+    }
+  }
+}
+
+TEST_CASE("on a CUDA device values and gradients are those of double precision on the CPU") {
+  TL_NEEDS_ISA();
+  if (!tl::cuda_available()) TL_SKIP("no CUDA device, or built without tl::cuda");
+  int without_kernel = 0;
+  for (const Row& row : tl_test::rows()) {
+    CAPTURE(row.name);
+    Outcome narrow;
+    try {
+      narrow = outcome_of(row, DType::f32, kAll, tl::kCuda);
+    } catch (const tl::DeviceError&) {
+      ++without_kernel;
+      continue;
+    }
+    const Outcome wide = outcome_of(row, DType::f64);
+    CHECK(difference(narrow.value, wide.value, row.options.tolerance) == "");
+    for (size_t i = 0; i < wide.gradients.size(); ++i)
+      CHECK(difference(narrow.gradients[i], wide.gradients[i], row.options.grad_tolerance) == "");
+  }
+  MESSAGE(without_kernel, " rows have no CUDA kernel");
+}
+
+// Run by hand: test_ops_table --no-skip --test-case="speed*"
+TEST_CASE("speed of every row" * doctest::skip()) {
+  const auto microseconds = [](const auto& work) {
+    using Clock = std::chrono::steady_clock;
+    double best = 1e30, total = 0;
+    for (int i = 0; i < 1000 && (total < 5000 || i < 3); ++i) {
+      const auto start = Clock::now();
+      work();
+      const double took = std::chrono::duration<double, std::micro>(Clock::now() - start).count();
+      best = std::min(best, took), total += took;
+    }
+    return best;
+  };
+  std::printf("%-60s %12s %12s\n", "microseconds", "forward", "with grad");
+  for (const Row& row : tl_test::rows()) {
+    const Tensors plain = tensors_of(row, DType::f32, kNone), learning = tensors_of(row, DType::f32, kAll);
+    const double forward = microseconds([&] { row.run(plain); });
+    const double both = microseconds([&] {
+      const Tensor y = row.run(learning);
+      if (y.requires_grad()) y.backward(y.detach());
+    });
+    std::printf("%-60s %12.2f %12.2f\n", row.name.c_str(), forward, both);
+  }
+}
+
+}  // namespace
