@@ -17,12 +17,27 @@ struct DepthwiseLine {
     const bool inside = at_y >= 0 && at_y < down.size && at_x >= 0 && at_x < across.size;
     return inside ? x + (at_y * across.size + at_x) * channels : zeros;
   }
+
+  /// What the next line of places will read besides what this one reads: `down.step` lines of pixels from here.
+  const T* ahead(int64_t first) const {
+    const int64_t at_y = down.origin + (y + 1) * down.step + (down.taps - 1) * down.tap_step - (down.step - 1);
+    return x + (at_y * across.size + first * across.step) * channels;
+  }
 };
+
+/// Fetches kCount vectors. Called in the midst of arithmetic: too many fetches in a row are dropped, and the hardware
+/// does not foresee these on its own, as neighbouring places walk through memory side by side.
+template <class T, int kCount, bool kWrite>
+TL_ALWAYS_INLINE void fetch(const T* p) {
+  TL_UNROLL
+  for (int i = 0; i < kCount; ++i) __builtin_prefetch(p + i * Vec<T>::kLanes, kWrite, 2);
+}
 
 template <class T>
 struct DepthwiseOut {
   T* y;            // the first place of the line
   int64_t stride;  // from one place to the next
+  int64_t line;    // from one line to the next
   const T *bias, *residual;
   Activation activation;
 };
@@ -55,8 +70,12 @@ void depthwise_places(const DepthwiseLine<T>& line, const T* weight, int64_t wei
                       int64_t first, int64_t places, const DepthwiseOut<T>& out) {
   using Window = PixelWindow<T, kTaps, kStep>;
   const Window window(line, first, places);
-  const int64_t lines = line.down.taps;
+  const int64_t lines = line.down.taps, row = line.across.size * line.channels;
+  const T *const ahead = line.ahead(first), *const ahead_out = out.y + first * out.stride + out.line;
   for_each_vector<T>(0, line.channels, [&](int64_t c, auto n) TL_INLINE_LAMBDA {
+    for (int y = 0; y < kStep; ++y)
+      fetch<T, kLinePlaces * kStep, false>(ahead + y * row + c * kLinePlaces * kStep);
+    fetch<T, kLinePlaces, true>(ahead_out + c * kLinePlaces);
     Vec<T> sums[kLinePlaces];
     TL_UNROLL
     for (int o = 0; o < kLinePlaces; ++o) sums[o] = Vec<T>(T(0));
@@ -153,6 +172,7 @@ void depthwise_forward_lines(const ConvForwardArgs<T>& args, const T* weight, in
                       weight, g.kw * g.cin, g.cin,
                       {.y = args.y + at,
                        .stride = g.cout,
+                       .line = g.ow * g.cout,
                        .bias = args.bias,
                        .residual = args.residual ? args.residual + at : nullptr,
                        .activation = args.activation});
@@ -185,6 +205,7 @@ void depthwise_backward_data_lines(const ConvBackwardDataArgs<T>& args, const T*
                         down.kernel_step * g.kw * g.cin, across.kernel_step * g.cin,
                         {.y = args.grad_x + (line * g.w + x) * g.cin,
                          .stride = g.stride_w * g.cin,
+                         .line = g.w * g.cin,
                          .bias = nullptr,
                          .residual = nullptr,
                          .activation = Activation::none});
@@ -210,7 +231,12 @@ void depthwise_weight_places(const DepthwiseLine<T>& line, const T* grad_y, int6
   const T* gradients[kLinePlaces];
   for (int64_t o = 0; o < kLinePlaces; ++o)
     gradients[o] = o < places ? grad_y + (first + o) * channels : line.zeros;
+  const int64_t row = line.across.size * channels;
+  const T *const ahead = line.ahead(first), *const ahead_gradient = grad_y + (line.across.places + first) * channels;
   for_each_vector<T>(0, channels, [&](int64_t c, auto n) TL_INLINE_LAMBDA {
+    for (int y = 0; y < kStep; ++y)
+      fetch<T, kLinePlaces * kStep, false>(ahead + y * row + c * kLinePlaces * kStep);
+    fetch<T, kLinePlaces, false>(ahead_gradient + c * kLinePlaces);
     Vec<T> gradient[kLinePlaces];
     TL_UNROLL
     for (int o = 0; o < kLinePlaces; ++o) gradient[o] = Vec<T>::load(gradients[o] + c, n);
