@@ -10,7 +10,7 @@ namespace {
 using namespace tl;
 using namespace tl_test;
 
-const std::vector<int64_t> kSizes{0, 1, 3, 15, 16, 17, 100, 40000, 100001};
+const std::vector<int64_t> kSizes{0, 1, 3, 15, 16, 17, 100, 66001};
 
 struct UnaryReference {
   UnaryFunction function;
@@ -124,10 +124,10 @@ struct Layout {
 const Layout kLayouts[] = {{{}, {}, {}},
                            {{0, 4}, {4, 1}, {4, 1}},
                            {{7}, {1}, {1}},
-                           {{100001}, {1}, {1}},
-                           {{300, 333}, {333, 1}, {0, 0}},       // a scalar
-                           {{300, 333}, {0, 1}, {333, 1}},       // a bias
-                           {{50000, 3}, {3, 1}, {0, 1}},         // three channels
+                           {{66001}, {1}, {1}},
+                           {{200, 333}, {333, 1}, {0, 0}},       // a scalar
+                           {{200, 333}, {0, 1}, {333, 1}},       // a bias
+                           {{22000, 3}, {3, 1}, {0, 1}},         // three channels
                            {{5, 40, 33}, {1320, 33, 1}, {33, 0, 1}},
                            {{4, 6, 5}, {5, 0, 1}, {0, 5, 1}},
                            {{2, 3, 4, 5}, {1, 40, 2, 8}, {60, 20, 5, 1}},  // a is permuted

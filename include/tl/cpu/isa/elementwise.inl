@@ -181,16 +181,26 @@ TL_ALWAYS_INLINE void copy_or_add(const T* x, T* y, bool accumulate) {
   *y = accumulate ? *y + *x : *x;
 }
 
-/// y[i, j] (= or +=) x[i, j] where x is contiguous along i and y along j: in blocks that stay in the first-level cache.
+/// y[i, j] (= or +=) x[i, j] where x is contiguous along i and y along j: square by square, in registers.
 template <class T>
 void copy_transposed(const T* x, int64_t stride_x, T* y, int64_t stride_y, int64_t rows, int64_t cols, bool accumulate) {
-  constexpr int64_t kBlock = 16;
-  for (int64_t i0 = 0; i0 < rows; i0 += kBlock)
-    for (int64_t j0 = 0; j0 < cols; j0 += kBlock) {
-      const int64_t i1 = std::min(i0 + kBlock, rows), j1 = std::min(j0 + kBlock, cols);
-      for (int64_t i = i0; i < i1; ++i)
-        for (int64_t j = j0; j < j1; ++j) copy_or_add(x + i + j * stride_x, y + i * stride_y + j, accumulate);
+  constexpr int64_t kLanes = Vec<T>::kLanes;
+  const int64_t whole_rows = rows / kLanes * kLanes, whole_cols = cols / kLanes * kLanes;
+  for (int64_t j = 0; j < whole_cols; j += kLanes)
+    for (int64_t i = 0; i < whole_rows; i += kLanes) {
+      Vec<T> square[kLanes];
+      TL_UNROLL
+      for (int64_t k = 0; k < kLanes; ++k) square[k] = Vec<T>::load(x + i + (j + k) * stride_x);
+      transpose<kLanes / 2>(square);
+      TL_UNROLL
+      for (int64_t k = 0; k < kLanes; ++k) {
+        T* to = y + (i + k) * stride_y + j;
+        (accumulate ? Vec<T>::load(to) + square[k] : square[k]).store(to);
+      }
     }
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = i < whole_rows ? whole_cols : 0; j < cols; ++j)
+      copy_or_add(x + i + j * stride_x, y + i * stride_y + j, accumulate);
 }
 
 template <class T>
@@ -232,7 +242,7 @@ void copy_strided(const CopyStridedArgs<T>& args) {
     std::swap(nest.stride_a[along_x], nest.stride_a[inner - 1]);
     std::swap(nest.stride_b[along_x], nest.stride_b[inner - 1]);
     // Long rows are cut up, so that a single matrix is shared out too.
-    constexpr int64_t kRows = 64;
+    constexpr int64_t kRows = 64;  // a multiple of every vector's lanes
     const int64_t parts = (rows + kRows - 1) / kRows, matrices = nest.numel / (rows * cols);
     nest.rank -= 2;
     const LoopNest outer(nest.rank, nest.shape, nest.stride_a, nest.stride_b);
@@ -268,30 +278,99 @@ void copy_strided(const CopyStridedArgs<T>& args) {
   });
 }
 
+/// Draw d of dropout is word d % 4 of Philox at position d / 4 of the stream `counter`. A vector of draws takes one counter
+/// for each 64-bit lane and interleaves the words, so that the bits are those of Philox::at.
+struct DrawVectors {
+  typedef uint64_t Wide __attribute__((vector_size(TL_VECTOR_BYTES)));
+  static constexpr int64_t kCounters = TL_VECTOR_BYTES / 8;
+
+  IndexVec<float> low, high;  // draws [first, first + kLanes) and the kLanes after them
+
+  /// `first` is a multiple of 4.
+  TL_ALWAYS_INLINE DrawVectors(uint64_t seed, uint64_t counter, int64_t first) {
+    Wide position;
+    for (int64_t i = 0; i < kCounters; ++i) position[i] = static_cast<uint64_t>(first / 4 + i);
+    Wide c0 = position, c1 = position >> 32, c2 = (counter & 0xffffffffu) - Wide{}, c3 = (counter >> 32) - Wide{};
+    uint64_t k0 = seed & 0xffffffffu, k1 = seed >> 32;
+    for (int round = 0; round < 10; ++round) {  // only the low halves of the lanes count
+      const Wide p0 = multiply(c0, 0xD2511F53u), p1 = multiply(c2, 0xCD9E8D57u);
+      c0 = (p1 >> 32) ^ c1 ^ k0, c2 = (p0 >> 32) ^ c3 ^ k1;
+      c1 = p1, c3 = p0;
+      k0 = (k0 + 0x9E3779B9u) & 0xffffffffu, k1 = (k1 + 0xBB67AE85u) & 0xffffffffu;
+    }
+    const Wide even = (c0 & 0xffffffffu) | (c1 << 32), odd = (c2 & 0xffffffffu) | (c3 << 32);
+    [&]<int... i>(std::integer_sequence<int, i...>) TL_INLINE_LAMBDA {
+      constexpr int n = kCounters;
+      low.v = (IndexVec<float>::Bits)__builtin_shufflevector(even, odd, (i % 2 * n + i / 2)...);
+      high.v = (IndexVec<float>::Bits)__builtin_shufflevector(even, odd, (i % 2 * n + i / 2 + n / 2)...);
+    }(std::make_integer_sequence<int, kCounters>{});
+  }
+
+  /// Philox::uniform of the draws, times 2^24.
+  static TL_ALWAYS_INLINE Vec<float> uniform24(IndexVec<float> words) {
+    const auto shifted = (words.v >> 8) & 0xffffff;
+    return Vec<float>(__builtin_convertvector(shifted, Vec<float>::Native));
+  }
+
+ private:
+  /// Products of the low halves of the lanes.
+  static TL_ALWAYS_INLINE Wide multiply(Wide a, uint32_t b) {
+#if TL_X86 && TL_VECTOR_BYTES == 64
+    return (Wide)_mm512_maskz_mul_epu32(static_cast<__mmask8>(-1), (__m512i)a, _mm512_set1_epi64(b));
+#elif TL_X86 && TL_VECTOR_BYTES == 32
+    return (Wide)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(b));
+#elif TL_X86
+    return (Wide)_mm_mul_epu32((__m128i)a, _mm_set1_epi64x(b));
+#else
+    return (a & 0xffffffffu) * b;
+#endif
+  }
+};
+
+/// Every element has its own draw.
+template <class T>
+void dropout_elements(const DropoutArgs<T>& args, T scale) {
+  parallel_for(args.n, kGrain, [&](int64_t first, int64_t last) {
+    int64_t i = first;
+    if constexpr (sizeof(T) == 4) {
+      constexpr int64_t kLanes = Vec<T>::kLanes;
+      const Vec<T> threshold(args.probability * 0x1p24f);
+      for (; i + 2 * kLanes <= last; i += 2 * kLanes) {
+        const DrawVectors draws(args.seed, args.counter, i);
+        const auto take = [&](int64_t at, IndexVec<float> words) TL_INLINE_LAMBDA {
+          const auto kept = DrawVectors::uniform24(words) >= threshold;
+          select(kept, Vec<T>::load(args.x + at) * Vec<T>(scale), Vec<T>(0)).store(args.y + at);
+        };
+        take(i, draws.low);
+        take(i + kLanes, draws.high);
+      }
+    }
+    for (; i < last; ++i) {
+      const auto words = Philox::at(args.seed, args.counter, static_cast<uint64_t>(i / 4));
+      args.y[i] = Philox::uniform(words.w[i % 4]) >= args.probability ? args.x[i] * scale : T(0);
+    }
+  });
+}
+
+/// `group` neighbours share a draw.
+template <class T>
+void dropout_groups(const DropoutArgs<T>& args, T scale) {
+  parallel_for(args.n, kGrain, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last;) {
+      const int64_t draw = i / args.group, end = std::min(last, (draw + 1) * args.group);
+      const auto words = Philox::at(args.seed, args.counter, static_cast<uint64_t>(draw / 4));
+      const bool keep = Philox::uniform(words.w[draw % 4]) >= args.probability;
+      for_each_vector<T>(i, end, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
+        (keep ? Vec<T>::load(args.x + j, n) * Vec<T>(scale) : Vec<T>(0)).store(args.y + j, n);
+      });
+      i = end;
+    }
+  });
+}
+
 template <class T>
 void dropout(const DropoutArgs<T>& args) {
   const T scale = args.probability < 1 ? T(1) / (T(1) - static_cast<T>(args.probability)) : T(0);
-  // Draw d is word d % 4 of the words at position d / 4 of stream `counter`.
-  const auto kept = [&](uint32_t word) { return Philox::uniform(word) >= args.probability; };
-  if (args.group != 1) {
-    parallel_for(args.n, kGrain, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last;) {
-        const int64_t draw = i / args.group, end = std::min(last, (draw + 1) * args.group);
-        const auto words = Philox::at(args.seed, args.counter, static_cast<uint64_t>(draw / 4));
-        const bool keep = kept(words.w[draw % 4]);
-        for_each_vector<T>(i, end, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
-          (keep ? Vec<T>::load(args.x + j, n) * Vec<T>(scale) : Vec<T>(0)).store(args.y + j, n);
-        });
-        i = end;
-      }
-    });
-    return;
-  }
-  parallel_for(args.n, kGrain, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; i += 4) {
-      const auto words = Philox::at(args.seed, args.counter, static_cast<uint64_t>(i / 4));
-      for (int64_t j = 0; j < std::min<int64_t>(4, last - i); ++j)
-        args.y[i + j] = kept(words.w[j]) ? args.x[i + j] * scale : T(0);
-    }
-  });
+  if (args.group == 1) dropout_elements(args, scale);
+  else dropout_groups(args, scale);
 }

@@ -218,25 +218,6 @@ struct RowsRight {
   }
 };
 
-/// Exchanges the blocks of kWidth lanes that a transposition has on the wrong side of the diagonal.
-template <int kWidth, class T, size_t... kLane>
-TL_ALWAYS_INLINE void exchange(Vec<T>& a, Vec<T>& b, std::index_sequence<kLane...>) {
-  constexpr int kLanes = static_cast<int>(Vec<T>::kLanes);
-  const typename Vec<T>::Native first = __builtin_shufflevector(
-      a.v, b.v, (int(kLane) & kWidth ? int(kLane) - kWidth + kLanes : int(kLane))...);
-  b.v = __builtin_shufflevector(a.v, b.v, (int(kLane) & kWidth ? int(kLane) + kLanes : int(kLane) + kWidth)...);
-  a.v = first;
-}
-
-/// Transposes the square that the rows form.
-template <int kWidth, class T>
-TL_ALWAYS_INLINE void transpose(Vec<T> (&rows)[Vec<T>::kLanes]) {
-  TL_UNROLL
-  for (int i = 0; i < Vec<T>::kLanes; ++i)
-    if ((i & kWidth) == 0) exchange<kWidth>(rows[i], rows[i + kWidth], std::make_index_sequence<Vec<T>::kLanes>{});
-  if constexpr (kWidth > 1) transpose<kWidth / 2>(rows);
-}
-
 /// B as the transpose of what lies in memory, [n, k].
 template <class T>
 struct ColsRight {

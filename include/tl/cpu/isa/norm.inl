@@ -32,22 +32,13 @@ template <class T>
 void column_moments(const T* x, int64_t rows, int64_t cols, T* mean, T* m2) {
   std::fill(mean, mean + cols, T(0));
   std::fill(m2, m2 + cols, T(0));
-  const auto add = [&](int64_t row, auto at_once) TL_INLINE_LAMBDA {
+  for (int64_t r = 0; r < rows; ++r) {
     for_each_vector<T>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
-      const auto shift = Vec<T>::load(x + j, n);
-      Vec<T> total(0), squares(0);
-      for (int64_t r = row; r < row + at_once; ++r) {
-        const auto distance = Vec<T>::load(x + r * cols + j, n) - shift;
-        total += distance;
-        squares = fma(distance, distance, squares);
-      }
-      (Vec<T>::load(mean + j, n) + total).store(mean + j, n);
-      (Vec<T>::load(m2 + j, n) + squares).store(m2 + j, n);
+      const auto distance = Vec<T>::load(x + r * cols + j, n) - Vec<T>::load(x + j, n);
+      (Vec<T>::load(mean + j, n) + distance).store(mean + j, n);
+      fma(distance, distance, Vec<T>::load(m2 + j, n)).store(m2 + j, n);
     });
-  };
-  int64_t row = 0;
-  for (; row + 4 <= rows; row += 4) add(row, std::integral_constant<int64_t, 4>{});
-  for (; row < rows; ++row) add(row, std::integral_constant<int64_t, 1>{});
+  }
   const Vec<T> weight(T(1) / static_cast<T>(rows));
   for_each_vector<T>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
     const auto total = Vec<T>::load(mean + j, n), distance = total * weight;
@@ -153,27 +144,19 @@ void batch_norm_backward_as(const BatchNormBackwardArgs<T>& args) {
     for (int64_t b = first; b < last; ++b) {
       T *sum_g = partial + b * 2 * fold.cols, *sum_gx = sum_g + fold.cols;
       std::fill(sum_g, sum_gx + fold.cols, T(0));
-      const auto take = [&](int64_t row, int64_t cols, auto at_once) TL_INLINE_LAMBDA {
-        for_each_vector<T>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
-          const auto center = Vec<T>::load(mean + j, n);
-          Vec<T> total(0), product(0);
-          for (int64_t r = row; r < row + at_once; ++r) {
-            const int64_t at = r * fold.cols + j;
-            const auto g = load_g(at, n);
-            if (args.grad_residual) g.store(args.grad_residual + at, n);
-            if (args.frozen_statistics && args.grad_x) (g * Vec<T>::load(of_g + j, n)).store(args.grad_x + at, n);
-            total += g;
-            if (reads_x) product = fma(g, Vec<T>::load(args.x + at, n) - center, product);
+      for (int64_t row = b * kSumRows; row < std::min((b + 1) * kSumRows, rows); ++row) {
+        for_each_vector<T>(0, fold.cols_of(row), [&](int64_t j, auto n) TL_INLINE_LAMBDA {
+          const int64_t at = row * fold.cols + j;
+          const auto g = load_g(at, n);
+          if (args.grad_residual) g.store(args.grad_residual + at, n);
+          if (args.frozen_statistics && args.grad_x) (g * Vec<T>::load(of_g + j, n)).store(args.grad_x + at, n);
+          if (wants_sums) (Vec<T>::load(sum_g + j, n) + g).store(sum_g + j, n);
+          if (reads_x) {
+            const auto centered = Vec<T>::load(args.x + at, n) - Vec<T>::load(mean + j, n);
+            fma(g, centered, Vec<T>::load(sum_gx + j, n)).store(sum_gx + j, n);
           }
-          (Vec<T>::load(sum_g + j, n) + total).store(sum_g + j, n);
-          (Vec<T>::load(sum_gx + j, n) + product).store(sum_gx + j, n);
         });
-      };
-      const int64_t end = std::min((b + 1) * kSumRows, fold.rows);
-      int64_t row = b * kSumRows;
-      for (; row + 4 <= end; row += 4) take(row, fold.cols, std::integral_constant<int64_t, 4>{});
-      for (; row < std::min((b + 1) * kSumRows, rows); ++row)
-        take(row, fold.cols_of(row), std::integral_constant<int64_t, 1>{});
+      }
     }
   });
   if (!wants_sums) return;

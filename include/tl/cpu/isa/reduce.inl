@@ -30,25 +30,34 @@ TL_ALWAYS_INLINE T max_of(int64_t first, int64_t last, const Value& value) {
   for_each_vector<T>(first, last, [&](int64_t i, auto n) TL_INLINE_LAMBDA {
     best = maximum_fn::value(best, fill_rest(value(i, n), n, kLowest));
   });
-  T out = kLowest;
-  for (int64_t i = 0; i < Vec<T>::kLanes; ++i) {
-    const T lane = best.v[i];
-    if (lane > out || lane != lane) out = lane;
+  return max_lane(best);
+}
+
+/// The first place in x [n] that holds `value`, or a NaN if value is one; 0 if none does.
+template <class T>
+int64_t find_first(const T* x, int64_t n, T value) {
+  constexpr int64_t kBlock = 16 * Vec<T>::kLanes;
+  const auto matches = [&](T element) { return element == value || (element != element && value != value); };
+  // Blocks are tested as a whole first. (A partial vector's missing zeros may match too: then the search goes on.)
+  for (int64_t first = 0; first < n; first += kBlock) {
+    const int64_t last = std::min(first + kBlock, n);
+    Vec<T> found(0);
+    for_each_vector<T>(first, last, [&](int64_t i, auto count) TL_INLINE_LAMBDA {
+      const auto element = Vec<T>::load(x + i, count);
+      const auto match = value == value ? element == Vec<T>(value) : element != element;
+      found = select(match, Vec<T>(1), found);
+    });
+    if (max_lane(found) == 0) continue;
+    for (int64_t i = first; i < last; ++i)
+      if (matches(x[i])) return i;
   }
-  return out;
+  return 0;
 }
 
 /// total[j] += sum of the column j of x [rows, cols], whose rows are `stride` apart.
 template <class T>
 void add_rows(const T* x, int64_t rows, int64_t cols, int64_t stride, T* total) {
-  int64_t r = 0;
-  for (; r + 4 <= rows; r += 4, x += 4 * stride) {
-    for_each_vector<T>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
-      const auto load = [&](int64_t row) TL_INLINE_LAMBDA { return Vec<T>::load(x + row * stride + j, n); };
-      (Vec<T>::load(total + j, n) + ((load(0) + load(1)) + (load(2) + load(3)))).store(total + j, n);
-    });
-  }
-  for (; r < rows; ++r, x += stride) {
+  for (int64_t r = 0; r < rows; ++r, x += stride) {
     for_each_vector<T>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
       (Vec<T>::load(total + j, n) + Vec<T>::load(x + j, n)).store(total + j, n);
     });
@@ -118,10 +127,7 @@ void reduce_extreme(const ReduceArgs<T>& args) {
         T best = max_of<T>(0, axis, [&](int64_t i, auto n) TL_INLINE_LAMBDA { return signed_load(row + i, n); });
         if (kMin) best = -best;
         args.y[o] = best;
-        if (!args.index) continue;
-        int64_t place = 0;
-        while (place + 1 < axis && row[place] != best && (best == best || row[place] == row[place])) ++place;
-        args.index[o] = static_cast<int32_t>(place);
+        if (args.index) args.index[o] = static_cast<int32_t>(find_first(row, axis, best));
       }
     });
     return;

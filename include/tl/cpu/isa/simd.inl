@@ -316,21 +316,49 @@ TL_ALWAYS_INLINE Vec<T> sqrt(Vec<T> a) {
   return a;
 }
 
-/// Sum of the lanes, in a fixed tree.
-template <class T>
-TL_ALWAYS_INLINE T sum(Vec<T> a) {
-  T lanes[Vec<T>::kLanes];
-  a.store(lanes);
-  for (int64_t width = Vec<T>::kLanes / 2; width > 0; width /= 2)
-    for (int64_t i = 0; i < width; ++i) lanes[i] += lanes[i + width];
-  return lanes[0];
+/// Lane i of the result is lane index(i) of a, then of b.
+template <class T, class Index>
+TL_ALWAYS_INLINE Vec<T> shuffle(Vec<T> a, Vec<T> b, Index index) {
+  return [&]<int... i>(std::integer_sequence<int, i...>) TL_INLINE_LAMBDA {
+    return Vec<T>(__builtin_shufflevector(a.v, b.v, index(i)...));
+  }(std::make_integer_sequence<int, Vec<T>::kLanes>{});
+}
+
+/// Transposes the square that the rows form: pairs of rows kWidth apart exchange the blocks of kWidth lanes that are on the
+/// wrong side of the diagonal, from the largest blocks down to single lanes.
+template <int kWidth, class T>
+TL_ALWAYS_INLINE void transpose(Vec<T> (&rows)[Vec<T>::kLanes]) {
+  constexpr int kLanes = Vec<T>::kLanes;
+  TL_UNROLL
+  for (int i = 0; i < kLanes; ++i) {
+    if (i & kWidth) continue;
+    const Vec<T> a = rows[i], b = rows[i + kWidth];
+    rows[i] = shuffle(a, b, [](int lane) constexpr { return lane & kWidth ? kLanes + lane - kWidth : lane; });
+    rows[i + kWidth] = shuffle(a, b, [](int lane) constexpr { return lane & kWidth ? kLanes + lane : lane + kWidth; });
+  }
+  if constexpr (kWidth > 1) transpose<kWidth / 2>(rows);
+}
+
+/// join(... join(lane 0, lane 1) ...), in a fixed tree.
+template <int kDistance, class T, class Join>
+TL_ALWAYS_INLINE T across(Vec<T> a, const Join& join) {
+  if constexpr (kDistance == 0) {
+    return a.v[0];
+  } else {
+    const auto rotated = shuffle(a, a, [](int i) constexpr { return (i + kDistance) % Vec<T>::kLanes; });
+    return across<kDistance / 2>(join(a, rotated), join);
+  }
 }
 
 template <class T>
+TL_ALWAYS_INLINE T sum(Vec<T> a) {
+  return across<Vec<T>::kLanes / 2>(a, [](Vec<T> x, Vec<T> y) TL_INLINE_LAMBDA { return x + y; });
+}
+
+/// The largest lane; NaN if one is NaN.
+template <class T>
 TL_ALWAYS_INLINE T max_lane(Vec<T> a) {
-  T out = a.v[0];
-  for (int64_t i = 1; i < Vec<T>::kLanes; ++i) out = a.v[i] > out ? a.v[i] : out;
-  return out;
+  return across<Vec<T>::kLanes / 2>(a, [](Vec<T> x, Vec<T> y) TL_INLINE_LAMBDA { return select(x == x, max(x, y), x); });
 }
 
 /// Calls body(i, n) for the vectors of [first, last): n is Whole{}, but for a last, partial one the number of its lanes.
