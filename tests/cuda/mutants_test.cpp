@@ -8,7 +8,9 @@
 #include <functional>
 
 #include "device_test.hpp"
+#include "emulator/sanitizers.hpp"
 #include "rungs.hpp"
+#include "support.hpp"
 
 namespace tl::test {
 namespace {
@@ -106,6 +108,7 @@ const char* name_of(emulator::Synchronization kind) {
 }
 
 TEST_CASE("mutants: every barrier and mask of every kernel is needed, and its loss is noticed") {
+  if (emulator::kUnderThreadSanitizer) TL_SKIP("the mutants' data races are deliberate, and ThreadSanitizer would stop at them");
   int mutants = 0;
   for (const Victim& victim : kVictims) {
     emulator::take_visited_sites();

@@ -38,6 +38,13 @@ void __tsan_ignore_thread_end();
 
 namespace tl::emulator {
 
+/// Whether ThreadSanitizer watches, for tests with deliberate data races.
+#if defined(TL_EMULATOR_TSAN)
+inline constexpr bool kUnderThreadSanitizer = true;
+#else
+inline constexpr bool kUnderThreadSanitizer = false;
+#endif
+
 /// Hides the emulator's own memory accesses from ThreadSanitizer while it lives: the scheduler's state is shared by all
 /// fibers on purpose, and only what the kernels do is to be judged.
 struct Unobserved {
