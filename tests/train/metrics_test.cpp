@@ -46,6 +46,20 @@ TEST_CASE("FR07 Mean divides once, by all the weights") {
   CHECK(std::isnan(mean.value()));
 }
 
+TEST_CASE("spread_of divides by n - 1 and leaves out what is no number") {
+  const tl::Spread spread = tl::spread_of(std::vector{0.5, tl::kNoValue, 0.7, 0.9});
+  CHECK(spread.mean == Approx(0.7));
+  CHECK(spread.deviation == Approx(0.2));
+  CHECK(spread.low == 0.5);
+  CHECK(spread.high == 0.9);
+  CHECK(spread.count == 3);
+  const tl::Spread one = tl::spread_of(std::vector{0.5});
+  CHECK(one.mean == 0.5);
+  CHECK(std::isnan(one.deviation));
+  CHECK(tl::spread_of({}).count == 0);
+  CHECK(std::isnan(tl::spread_of({}).mean));
+}
+
 TEST_CASE("predicted_class and rank_of_truth agree on ties and NaN") {
   CHECK(tl::predicted_class(std::vector{1.f, 3.f, 3.f, 2.f}) == 1);
   CHECK(tl::predicted_class(std::vector{kNaN, -5.f, kNaN}) == 1);

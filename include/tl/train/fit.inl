@@ -1,9 +1,9 @@
 // Definitions of train/fit.hpp.
 #pragma once
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 
+#include "tl/core/stopwatch.hpp"
 #include "tl/ops/elementwise.hpp"
 #include "tl/ops/reduce.hpp"
 #include "tl/ops/softmax.hpp"
@@ -11,14 +11,6 @@
 
 namespace tl::inline TL_ABI {
 namespace detail {
-
-class Stopwatch {
- public:
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 TL_INLINE bool all_finite(const Tensor& tensor) {
   if (!is_floating(tensor.dtype())) return true;

@@ -27,6 +27,24 @@ TL_INLINE void Mean::add(const Mean& other) {
   weight_ += other.weight_;
 }
 
+TL_INLINE Spread spread_of(std::span<const double> values) {
+  Spread out;
+  Mean mean, square;
+  for (const double x : values) {
+    if (!std::isfinite(x)) continue;
+    mean.add(x);
+    out.low = out.count == 0 ? x : std::min(out.low, x);
+    out.high = out.count == 0 ? x : std::max(out.high, x);
+    ++out.count;
+  }
+  out.mean = mean.value();
+  for (const double x : values)
+    if (std::isfinite(x)) square.add((x - out.mean) * (x - out.mean));
+  const auto n = static_cast<double>(out.count);
+  if (out.count > 1) out.deviation = std::sqrt(square.value() * n / (n - 1));
+  return out;
+}
+
 TL_INLINE int64_t predicted_class(std::span<const float> scores) {
   require<ShapeError>(!scores.empty(), "predicted_class: there are no scores");
   size_t best = 0;
