@@ -1,0 +1,202 @@
+// Folders of pictures or IDX files as data for the programs, and the report about a run.
+#pragma once
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tl/core/cpu_features.hpp"
+#include "tl/core/log.hpp"
+#include "tl/data/dataset.hpp"
+#include "tl/data/split.hpp"
+#include "tl/train/report.hpp"
+#include "tl/train/strategies.hpp"
+
+namespace example {
+
+struct PictureOptions {
+  std::string folder;
+  double val_fraction = 0.2;
+  std::string group_regex, class_names, extensions;
+  int64_t per_class = 0, val_limit = 0, size = 0;
+  uint64_t seed = 0;
+
+  void add_to(CLI::App& app) {
+    app.add_option("dir", folder, "folder: train/<class>/... and val/<class>/..., <class>/... alone, or IDX files")->required();
+    app.add_option("--val-fraction", val_fraction, "share kept for validation if the folder has none")->capture_default_str();
+    app.add_option("--group-regex", group_regex, "pictures whose paths agree in this (POSIX, first group) stay on one side of the split");
+    app.add_option("--per-class", per_class, "train on so many pictures of each class only")->check(CLI::NonNegativeNumber);
+    app.add_option("--val-limit", val_limit, "validate on so many pictures only")->check(CLI::NonNegativeNumber);
+    app.add_option("--size", size, "width and height of the network's input; 0: what the weights were trained with")->check(CLI::NonNegativeNumber);
+    app.add_option("--class-names", class_names, "file with a class name on each line (IDX files have numbers only)");
+    app.add_option("--extensions", extensions, "take only files with these, such as jpg,png");
+  }
+};
+
+struct PictureData {
+  std::shared_ptr<tl::PictureDataset> train_data, val_data;
+  std::vector<int64_t> train, val;  ///< positions
+  int64_t equal_pairs = 0;          ///< validation pictures that are also trained on, byte by byte
+  std::vector<std::string> warnings;
+};
+
+inline std::vector<std::string> lines_of(const std::string& path) {
+  std::ifstream in(path);
+  tl::require<tl::IoError>(in.good(), path, ": cannot be read");
+  std::vector<std::string> out;
+  for (std::string line; std::getline(in, line);)
+    if (!line.empty()) out.push_back(line);
+  return out;
+}
+
+inline std::vector<int64_t> labels_of(const tl::PictureDataset& data, const std::vector<int64_t>& positions) {
+  std::vector<int64_t> out;
+  for (const int64_t i : positions) out.push_back(data.label(i));
+  return out;
+}
+
+inline std::vector<int64_t> all_positions(const tl::PictureDataset& data) {
+  std::vector<int64_t> out(static_cast<size_t>(data.size()));
+  for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<int64_t>(i);
+  return out;
+}
+
+/// positions[chosen[i]]
+inline std::vector<int64_t> pick(const std::vector<int64_t>& positions, const std::vector<int64_t>& chosen) {
+  std::vector<int64_t> out;
+  for (const int64_t i : chosen) out.push_back(positions[static_cast<size_t>(i)]);
+  return out;
+}
+
+inline PictureData open_idx(const std::vector<tl::IdxPair>& pairs, const PictureOptions& options) {
+  const std::vector<std::string> names = options.class_names.empty() ? std::vector<std::string>() : lines_of(options.class_names);
+  const auto find = [&](std::initializer_list<const char*> wanted) -> const tl::IdxPair* {
+    for (const char* name : wanted)
+      for (const auto& pair : pairs)
+        if (pair.name == name || pair.name.ends_with(std::string("-") + name)) return &pair;
+    return nullptr;
+  };
+  const tl::IdxPair* train = find({"train"});
+  const tl::IdxPair* val = find({"val", "validation", "t10k", "test"});
+  tl::require<tl::UsageError>(train || val, options.folder, ": its IDX files are neither train nor test files");
+  if (!train) std::swap(train, val);
+  tl::IdxPictures train_pictures = tl::load_idx(*train);
+  PictureData out;
+  if (!val) {
+    out.train_data = out.val_data = tl::picture_array(std::move(train_pictures), names);
+    return out;
+  }
+  tl::IdxPictures val_pictures = tl::load_idx(*val);
+  const int64_t classes = std::max(train_pictures.classes, val_pictures.classes);
+  train_pictures.classes = val_pictures.classes = classes;
+  if (train_pictures.images.shape.with(0, 0) == val_pictures.images.shape.with(0, 0)) {
+    const int64_t row = train_pictures.images.shape.numel() / std::max<int64_t>(train_pictures.size(), 1);
+    out.equal_pairs = static_cast<int64_t>(tl::equal_rows(train_pictures.images.bytes, val_pictures.images.bytes, row).size());
+  }
+  out.train_data = tl::picture_array(std::move(train_pictures), names);
+  out.val_data = tl::picture_array(std::move(val_pictures), names);
+  return out;
+}
+
+inline PictureData open_folder(const PictureOptions& options) {
+  tl::ImageFolderOptions folder_options;
+  if (!options.extensions.empty()) {
+    folder_options.extensions.clear();
+    for (size_t at = 0; at <= options.extensions.size();) {
+      const size_t comma = std::min(options.extensions.find(',', at), options.extensions.size());
+      folder_options.extensions.push_back(options.extensions.substr(at, comma - at));
+      at = comma + 1;
+    }
+  }
+  const tl::ImageFolder folder = tl::open_image_folder(options.folder, folder_options);
+  PictureData out;
+  tl::Samples train = folder.train, val;
+  if (folder.val) val = *folder.val;
+  else {
+    tl::TrainVal parts = tl::split(folder.train, {.val_fraction = options.val_fraction, .seed = options.seed}, options.group_regex);
+    train = std::move(parts.train), val = std::move(parts.val);
+  }
+  out.equal_pairs = static_cast<int64_t>(tl::equal_pictures(train, val).size());
+  if (folder.train.skipped > 0) out.warnings.push_back(std::to_string(folder.train.skipped) + " files are no pictures and were skipped");
+  out.train_data = tl::picture_files(std::move(train));
+  out.val_data = tl::picture_files(std::move(val));
+  return out;
+}
+
+/// Opens the data, splits it if need be, and takes the subsets that were asked for.
+inline PictureData open_pictures(const PictureOptions& options) {
+  tl::require<tl::IoError>(std::filesystem::is_directory(options.folder), options.folder, ": is not a folder");
+  const auto pairs = tl::find_idx(options.folder);
+  PictureData out = pairs.empty() ? open_folder(options) : open_idx(pairs, options);
+  out.train = all_positions(*out.train_data);
+  out.val = all_positions(*out.val_data);
+  if (out.train_data == out.val_data) {
+    const auto parts = tl::split_indices(labels_of(*out.train_data, out.train), {.val_fraction = options.val_fraction, .seed = options.seed});
+    out.train = parts.train, out.val = parts.val;
+  }
+  if (out.equal_pairs > 0) {
+    out.warnings.push_back(std::to_string(out.equal_pairs) + " validation pictures equal a training picture byte by byte: the accuracy is too good");
+    tl::warn(out.warnings.back());
+  }
+  if (options.per_class > 0) out.train = pick(out.train, tl::subset_indices(labels_of(*out.train_data, out.train), options.per_class, options.seed));
+  if (options.val_limit > 0 && options.val_limit < static_cast<int64_t>(out.val.size())) {
+    const auto classes = static_cast<int64_t>(out.val_data->classes().size());
+    const int64_t each = (options.val_limit + classes - 1) / classes;
+    out.val = pick(out.val, tl::subset_indices(labels_of(*out.val_data, out.val), each, 0));
+    if (static_cast<int64_t>(out.val.size()) > options.val_limit) out.val.resize(static_cast<size_t>(options.val_limit));
+  }
+  tl::require<tl::UsageError>(!out.train.empty() && !out.val.empty(), options.folder, ": needs pictures to train and to validate with; has ",
+                              out.train.size(), " and ", out.val.size());
+  return out;
+}
+
+/// The input of a network at another size than its weights were trained with.
+inline tl::Preprocess with_size(tl::Preprocess preprocess, int64_t size) {
+  if (size <= 0) return preprocess;
+  preprocess.resize = preprocess.resize > 0 ? preprocess.resize * size / preprocess.size : 0;
+  preprocess.size = size;
+  preprocess.check();
+  return preprocess;
+}
+
+/// A picture small enough for a report.
+inline tl::PictureCard card_of(const tl::PictureDataset& data, const tl::SampleResult& result) {
+  tl::Generator unused;
+  const tl::Image picture = tl::Resize{112, tl::Interpolation::bicubic}(data.picture(result.index), unused);
+  const auto name = [&](int64_t c) { return data.classes()[static_cast<size_t>(c)]; };
+  return {"image/jpeg", tl::encode_jpeg(picture, 80), name(result.truth), name(result.predicted), result.probability,
+          std::filesystem::path(data.name(result.index)).filename().string()};
+}
+
+/// The parts of a report that show what a network says: confusion, the surest mistakes, and some predictions.
+inline void describe_predictions(tl::Report& report, const std::string& run, const tl::PictureDataset& data, const tl::Evaluation& evaluation) {
+  constexpr size_t kMistakes = 12, kExamples = 12;
+  report.judged_run = run;
+  report.classes = data.classes();
+  report.confusion = evaluation.confusion;
+  std::vector<tl::SampleResult> wrong;
+  for (const auto& sample : evaluation.samples)
+    if (sample.truth != sample.predicted) wrong.push_back(sample);
+  std::stable_sort(wrong.begin(), wrong.end(), [](const auto& a, const auto& b) { return a.probability > b.probability; });
+  if (wrong.size() > kMistakes) wrong.resize(kMistakes);
+  for (const auto& sample : wrong) report.mistakes.push_back(card_of(data, sample));
+  const size_t step = std::max<size_t>(evaluation.samples.size() / kExamples, 1);
+  for (size_t i = 0; i < evaluation.samples.size() && report.examples.size() < kExamples; i += step)
+    report.examples.push_back(card_of(data, evaluation.samples[i]));
+}
+
+inline std::string machine() {
+  std::string model = "unknown processor";
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("model name")) {
+      model = line.substr(line.find(':') + 2);
+      break;
+    }
+  return tl::text(model, ", ", tl::active_isa(), ", ", tl::threads(), " threads");
+}
+
+}  // namespace example

@@ -1,0 +1,29 @@
+// Feature extraction: the frozen part runs once for each picture, and training sees its results alone.
+#pragma once
+#include <functional>
+
+#include "tl/data/loader.hpp"
+#include "tl/nn/module.hpp"
+
+namespace tl::inline TL_ABI {
+
+/// Features of a source's samples, in its order.
+struct FeatureSet {
+  Tensor x;                      ///< [N, ...]
+  Tensor y;                      ///< [N], i32
+  std::vector<int64_t> indices;  ///< positions in the data set; pictures that could not be read are missing
+};
+
+/// Runs `extract` over one pass of `source`, in evaluation mode and without gradients.
+/// `progress`, if given, is told the number of samples of each batch.
+FeatureSet extract_features(nn::Module& net, BatchSource& source, const std::function<Tensor(const Tensor&)>& extract,
+                            const std::function<void(int64_t)>& progress = {});
+
+/// The samples of both, one set after the other.
+FeatureSet append(const FeatureSet& a, const FeatureSet& b);
+
+}  // namespace tl::inline TL_ABI
+
+#if TL_HEADER_ONLY
+#include "tl/transfer/features.inl"
+#endif
