@@ -28,6 +28,15 @@ template <class T>
 struct RowView {
   const T* data;
   int64_t row_stride, k_stride;
+  const T* next = nullptr;   // the rows that follow, if they are worth fetching while these are used
+  int64_t next_stride = 0;
+};
+
+/// What a tile fetches for later: `step` elements from `data` on in each step of k.
+template <class T>
+struct Ahead {
+  const T* data;
+  int64_t step;
 };
 
 /// The distance of rows that are copied side by side: an odd number of cache lines, lest they share cache sets.
@@ -39,7 +48,7 @@ constexpr int64_t copied_stride(int64_t k) {
 
 /// out[kRows, kVectors * lanes] = a[kRows, k] * b[k, kVectors * lanes]
 template <class T, int kRows, int kVectors>
-TL_NOINLINE void multiply_tile(int64_t k, RowView<T> a, const T* b, T* out) {
+TL_NOINLINE void multiply_tile(int64_t k, const RowView<T>& a, Ahead<T> ahead, const T* b, T* out) {
   constexpr int64_t kLanes = Vec<T>::kLanes;
   constexpr int kGroup = 5;  // rows 0 to 4 of a group are addressed as base + {0, 1, 2, 3, 4} * stride
   Vec<T> sums[kRows][kVectors];
@@ -51,18 +60,21 @@ TL_NOINLINE void multiply_tile(int64_t k, RowView<T> a, const T* b, T* out) {
   }
   TL_UNROLL
   for (int g = 0; g * kGroup < kRows; ++g) group[g] = a.data + g * kGroup * a.row_stride;
+  const int64_t row_stride = a.row_stride, k_stride = a.k_stride;
   for (; k > 0; --k) {
+    __builtin_prefetch(ahead.data);
+    ahead.data += ahead.step;
     Vec<T> right[kVectors];
     TL_UNROLL
     for (int v = 0; v < kVectors; ++v) right[v] = Vec<T>::load(b + v * kLanes);
     TL_UNROLL
     for (int i = 0; i < kRows; ++i) {
-      const Vec<T> left(group[i / kGroup][i % kGroup * a.row_stride]);
+      const Vec<T> left(group[i / kGroup][i % kGroup * row_stride]);
       TL_UNROLL
       for (int v = 0; v < kVectors; ++v) sums[i][v] = fma(left, right[v], sums[i][v]);
     }
     TL_UNROLL
-    for (int g = 0; g * kGroup < kRows; ++g) group[g] += a.k_stride;
+    for (int g = 0; g * kGroup < kRows; ++g) group[g] += k_stride;
     b += kVectors * kLanes;
   }
   TL_UNROLL
@@ -73,7 +85,7 @@ TL_NOINLINE void multiply_tile(int64_t k, RowView<T> a, const T* b, T* out) {
 }
 
 template <class T>
-using MultiplyTile = void (*)(int64_t k, RowView<T> a, const T* b, T* out);
+using MultiplyTile = void (*)(int64_t k, const RowView<T>& a, Ahead<T> ahead, const T* b, T* out);
 
 /// multiply_tile for each number of rows, so that the rows at the end cost no more than they are.
 template <class T, int kVectors, int... kRowsLessOne>
@@ -138,17 +150,22 @@ struct Product {
 
   void multiply(int64_t first, int64_t last) {
     const int64_t col_panels = divide_up(cols, kCols);
-    T* const buffer = scratch(ScratchUse::pack_a).get<T>(kRows * copied_stride<T>(k_count));
+    T* const buffer = scratch(ScratchUse::pack_a).get<T>(std::max(kRows, Vec<T>::kLanes) * copied_stride<T>(k_count));
     alignas(64) T tile[kRows * kCols];
     for (int64_t task = first; task < last; ++task) {
       const int64_t panel = task % row_panels, chunk = task / row_panels;
       const int64_t row = m * panel / row_panels, rows = m * (panel + 1) / row_panels - row;
       const int64_t panel_first = col_panels * chunk / chunks, panel_last = col_panels * (chunk + 1) / chunks;
       const RowView<T> view = left.rows(row, rows, k_first, k_count, panel_last - panel_first, buffer);
+      // The rows that follow are fetched in shares, one by each tile.
+      const int64_t share = view.next_stride == k_count ? divide_up(rows, panel_last - panel_first) : 1;
       for (int64_t j = panel_first; j < panel_last; ++j) {
         const int64_t col = j * kCols, width = panel_width<T>(cols - col), count = std::min(width, cols - col);
         result.prefetch(row, rows, col_first + col, count);
-        pick_multiply_tile<T>(rows, width)(k_count, view, packed + col * k_count, tile);
+        const int64_t next = (j - panel_first) * share;
+        const Ahead<T> ahead = view.next && next < rows ? Ahead<T>{view.next + next * view.next_stride, share}
+                                                        : Ahead<T>{view.data, 0};
+        pick_multiply_tile<T>(rows, width)(k_count, view, ahead, packed + col * k_count, tile);
         result.store(tile, width, row, rows, col_first + col, count, k_first == 0, k_first + k_count == k);
       }
     }
@@ -161,26 +178,30 @@ void multiply(int64_t m, int64_t n, int64_t k, const Left& left, const Right& ri
   Product<T, Left, Right, Result>{m, n, k, left, right, result}.run();
 }
 
-/// A as it lies in memory. Rows are copied when they share cache sets, columns when they are used more than once.
+/// A as it lies in memory; one of the strides is 1. Rows are copied when they share cache sets, columns when they are used
+/// more than once.
 template <class T>
 struct StridedLeft {
   const T* a;
   int64_t row_stride, k_stride;
 
   RowView<T> rows(int64_t first, int64_t count, int64_t k_first, int64_t k_count, int64_t uses, T* buffer) const {
+    constexpr int64_t kHalfOfTheSets = 2048 / static_cast<int64_t>(sizeof(T));
     const T* const from = a + first * row_stride + k_first * k_stride;
     if (k_stride == 1) {
-      constexpr int64_t kHalfOfTheSets = 2048 / static_cast<int64_t>(sizeof(T));
-      if (row_stride % kHalfOfTheSets != 0 || uses < 2) return {from, row_stride, 1};
+      const T* const next = from + count * row_stride;
+      if (row_stride % kHalfOfTheSets != 0 || uses < 2) return {from, row_stride, 1, next, row_stride};
       const int64_t stride = copied_stride<T>(k_count);
-      for (int64_t i = 0; i < count; ++i)
-        std::copy_n(from + i * row_stride, k_count, buffer + i * stride);
-      return {buffer, stride, 1};
+      for (int64_t i = 0; i < count; ++i) std::copy_n(from + i * row_stride, k_count, buffer + i * stride);
+      return {buffer, stride, 1, next, row_stride};
     }
     if (uses < 2) return {from, row_stride, k_stride};
+    constexpr int64_t kPadded = round_up(Tile<T>::kRows, Vec<T>::kLanes);
     for (int64_t p = 0; p < k_count; ++p)
-      for (int64_t i = 0; i < count; ++i) buffer[p * count + i] = from[i * row_stride + p * k_stride];
-    return {buffer, 1, count};
+      for_each_vector<T>(0, count, [&](int64_t i, auto n) TL_INLINE_LAMBDA {
+        Vec<T>::load(from + p * k_stride + i, n).store(buffer + p * kPadded + i);
+      });
+    return {buffer, 1, kPadded};
   }
 };
 
@@ -197,8 +218,10 @@ void pack_rows(const T* rows, int64_t stride, int64_t count, int64_t cols, T* pa
       for (int64_t p = 0; p < count; ++p, from += stride, to += width)
         for (int64_t j = 0; j < width; j += kLanes) Vec<T>::load(from + j).store(to + j);
     } else {
-      for (int64_t p = 0; p < count; ++p, from += stride)
-        to = std::fill_n(std::copy_n(from, cols - col, to), width - (cols - col), T(0));
+      for (int64_t p = 0; p < count; ++p, from += stride, to += width) {
+        Vec<T>(T(0)).store(to + width - kLanes);
+        for_each_vector<T>(0, cols - col, [&](int64_t j, auto n) TL_INLINE_LAMBDA { Vec<T>::load(from + j, n).store(to + j); });
+      }
     }
   }
 }
