@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that includes point only to lower layers, and that tl/compiled.hpp lists every definition file.
+"""Checks that includes point only to lower layers and not in circles, and that tl/compiled.hpp lists every definition file.
 
 usage: check_includes.py [--write]      --write rewrites the list in tl/compiled.hpp
 """
@@ -64,6 +64,34 @@ def check_layers():
                 yield f"{name}: {line}: {own} may not include {other}, which is not to its left"
 
 
+def check_order():
+    """A header that is met again while it is being read is skipped by its guard: code after that include does not
+    compile. Headers that end with `#include "X.inl"`, as all do header-only, are whole by then."""
+    includes = {}  # file -> [(included, whether code follows)]
+    for file in INCLUDE.rglob("*.[hi][pn][pl]"):
+        text = file.read_text()
+        includes[file.relative_to(INCLUDE).as_posix()] = [
+            (match[2], any(line and line[0] != "#" for line in text[match.end() :].splitlines()[1:]))
+            for match in INCLUDE_LINE.finditer(text)
+            if match[2].startswith("tl/") and (INCLUDE / match[2]).exists()
+        ]
+
+    def visit(name, unfinished, seen):
+        seen.add(name)
+        for included, code_follows in includes[name]:
+            if included in unfinished and code_follows:
+                yield name, included
+            elif included not in seen:
+                yield from visit(included, unfinished | {name} if code_follows else unfinished - {name}, seen)
+
+    found = set()
+    for root in sorted(includes):
+        if root.endswith(".hpp") and root != "tl/compiled.hpp" and not root.startswith("tl/cpu/isa/"):
+            found.update(visit(root, frozenset(), set()))
+    for name, included in sorted(found):
+        yield f'{name}: #include "{included}" may come while that header is still being read; break the circle'
+
+
 def check_kernels():
     for pattern in ("*.cu", "*.cuh", "*.hpp"):
         for file in sorted((ROOT / "kernels").rglob(pattern)):
@@ -96,7 +124,7 @@ def check_compiled(write):
 def main():
     if sys.argv[1:] not in ([], ["--write"]):
         sys.exit(__doc__)
-    problems = [*check_compiled(write=bool(sys.argv[1:])), *check_layers(), *check_kernels()]
+    problems = [*check_compiled(write=bool(sys.argv[1:])), *check_layers(), *check_order(), *check_kernels()]
     print("\n".join(problems) if problems else "includes are in order")
     sys.exit(1 if problems else 0)
 

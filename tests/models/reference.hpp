@@ -11,7 +11,7 @@
 #include "support.hpp"
 #include "tl/io/image.hpp"
 #include "tl/io/state_dict.hpp"
-#include "tl/models/image_classifier.hpp"
+#include "tl/models/create.hpp"
 
 namespace tl_test {
 

@@ -7,7 +7,7 @@
 #include "tl/core/log.hpp"
 
 namespace tl {
-namespace detail {
+namespace core_detail {
 
 struct LogState {
   std::mutex mutex;
@@ -19,16 +19,16 @@ TL_INLINE LogState& log_state() {
   return state;
 }
 
-}  // namespace detail
+}  // namespace core_detail
 
 TL_INLINE WarningHandler set_warning_handler(WarningHandler handler) {
-  auto& state = detail::log_state();
+  auto& state = core_detail::log_state();
   const std::lock_guard lock(state.mutex);
   return std::exchange(state.handler, std::move(handler));
 }
 
 TL_INLINE void warn(std::string_view text) {
-  auto& state = detail::log_state();
+  auto& state = core_detail::log_state();
   const std::lock_guard lock(state.mutex);
   if (state.handler) state.handler(text);
   else std::fprintf(stderr, "warning: %.*s\n", static_cast<int>(text.size()), text.data());

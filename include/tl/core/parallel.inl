@@ -20,7 +20,7 @@
 #endif
 
 namespace tl {
-namespace detail {
+namespace core_detail {
 
 inline thread_local bool in_parallel_region = false;
 
@@ -139,20 +139,20 @@ TL_INLINE int quota_threads() {
   return ceil_ratio(quota, period);
 }
 
-}  // namespace detail
+}  // namespace core_detail
 
 TL_INLINE int available_threads() {
   cpu_set_t set;
   CPU_ZERO(&set);
   int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
                                                            : static_cast<int>(std::thread::hardware_concurrency());
-  if (const int quota = detail::quota_threads(); quota > 0) count = std::min(count, quota);
+  if (const int quota = core_detail::quota_threads(); quota > 0) count = std::min(count, quota);
   return std::max(count, 1);
 }
 
 TL_INLINE void set_threads(int count) {
   require<UsageError>(count >= 1 && count <= 1024, "set_threads: expected 1 to 1024 threads, got ", count);
-  auto& state = detail::parallel_state();
+  auto& state = core_detail::parallel_state();
   const std::lock_guard lock(state.mutex);
   if (state.threads == count) return;
   state.threads = count;
@@ -160,7 +160,7 @@ TL_INLINE void set_threads(int count) {
 }
 
 TL_INLINE int threads() {
-  auto& state = detail::parallel_state();
+  auto& state = core_detail::parallel_state();
   const std::lock_guard lock(state.mutex);
   if (state.executor) return std::max(state.executor->concurrency(), 1);
   if (state.threads == 0) state.threads = available_threads();
@@ -168,7 +168,7 @@ TL_INLINE int threads() {
 }
 
 TL_INLINE void set_executor(Executor* executor) {
-  auto& state = detail::parallel_state();
+  auto& state = core_detail::parallel_state();
   const std::lock_guard lock(state.mutex);
   state.executor = executor;
 }
@@ -176,15 +176,15 @@ TL_INLINE void set_executor(Executor* executor) {
 TL_INLINE void parallel_for(int64_t count, int64_t grain, FunctionRef<void(int64_t, int64_t)> body) {
   if (count <= 0) return;
   const int64_t grains = (count + grain - 1) / grain;
-  std::shared_ptr<detail::ThreadPool> pool;
+  std::shared_ptr<core_detail::ThreadPool> pool;
   Executor* executor = nullptr;
-  if (grains > 1 && !detail::in_parallel_region) {
-    auto& state = detail::parallel_state();
+  if (grains > 1 && !core_detail::in_parallel_region) {
+    auto& state = core_detail::parallel_state();
     const std::lock_guard lock(state.mutex);
     executor = state.executor;
     if (!executor) {
       if (state.threads == 0) state.threads = available_threads();
-      if (state.threads > 1 && !state.pool) state.pool = std::make_shared<detail::ThreadPool>(state.threads);
+      if (state.threads > 1 && !state.pool) state.pool = std::make_shared<core_detail::ThreadPool>(state.threads);
       pool = state.pool;
       executor = pool.get();
     }
@@ -202,14 +202,14 @@ TL_INLINE void parallel_for(int64_t count, int64_t grain, FunctionRef<void(int64
   std::exception_ptr error;
   executor->run(static_cast<int>(ranges), [&](int i) {
     const int64_t first = grains * i / ranges * grain, last = std::min(grains * (i + 1) / ranges * grain, count);
-    const bool outer = std::exchange(detail::in_parallel_region, true);
+    const bool outer = std::exchange(core_detail::in_parallel_region, true);
     try {
       const FlushDenormals flush;
       body(first, last);
     } catch (...) {
       if (!failed.exchange(true)) error = std::current_exception();
     }
-    detail::in_parallel_region = outer;
+    core_detail::in_parallel_region = outer;
   });
   if (error) std::rethrow_exception(error);
 }

@@ -55,13 +55,6 @@ struct ModelOptions {
 /// Errors: UsageError with the nearest names if there is no such module, or if it took no part in the forward pass.
 Tensor features_at(nn::Module& net, const Tensor& x, std::string_view layer);
 
-/// A network by the name that its reference library uses; see `model_names`.
-/// Errors: UsageError for an unknown name, with the nearest ones.
-std::unique_ptr<ImageClassifier> create(std::string_view arch, const ModelOptions& options = {});
-
-/// All names that `create` knows.
-const std::vector<std::string>& model_names();
-
 }  // namespace models
 }  // namespace tl::inline TL_ABI
 

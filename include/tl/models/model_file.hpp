@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "tl/io/state_dict.hpp"
-#include "tl/models/image_classifier.hpp"
+#include "tl/models/create.hpp"
 
 namespace tl::inline TL_ABI {
 namespace models {
@@ -29,10 +29,12 @@ struct ImageModel {
 /// The file's metadata gives the architecture, unless `arch` names it; constants that the metadata gives are used (FR15), and
 /// what was frozen is frozen again. The head has as many classes as the file; a file without a head gets a fresh one with
 /// options.classes.
-/// Errors: IoError, FormatError; StateDictError when the weights do not fit, or `arch` contradicts the file.
+/// Errors: IoError, FormatError; StateDictError when the weights do not fit, or when `arch` or the network of that name
+/// contradicts the file (activation, padding rule).
 ImageModel load_image_model(const std::string& path, const std::string& arch = "", ModelOptions options = {});
 
 /// Writes the network, atomically: weights, buffers, info, and what is frozen.
+/// Errors: IoError; UsageError when there are other than as many class names as logits.
 void save_image_model(const std::string& path, ImageClassifier& net, const ModelInfo& info, Metadata more = {});
 
 }  // namespace models
