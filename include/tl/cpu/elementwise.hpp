@@ -100,6 +100,7 @@ struct CopyStridedArgs {
 
 /// Inverted dropout: y = x * keep / (1 - p). The mask comes from (seed, counter, index) and is drawn again in backward,
 /// so nothing is kept. `group` elements in a row share one draw: 1 for dropout, all elements of a sample for drop path.
+/// Draw d is word d % 4 of Philox::at(seed, counter, d / 4); what it keeps is Philox::uniform(word) >= probability.
 template <class T>
 struct DropoutArgs {
   const T* x;

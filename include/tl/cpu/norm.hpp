@@ -29,7 +29,8 @@ struct ChannelAffineArgs {
 ///
 /// The activation's mask is found again from y. In training mode the statistics depend on x:
 ///   grad_x = gamma * rstd * (g - mean(g) - xhat * mean(g * xhat)), g = grad_y masked;
-/// with `frozen_statistics` grad_x = gamma * rstd * g. Null outputs are skipped.
+/// with `frozen_statistics` grad_x = gamma * rstd * g. Null outputs are skipped; x may be null where grad_gamma is and
+/// grad_x does not depend on the statistics.
 template <class T>
 struct BatchNormBackwardArgs {
   const T *grad_y, *x, *y, *gamma, *mean, *rstd;  // y may be null without activation; gamma null means 1

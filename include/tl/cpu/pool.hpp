@@ -5,7 +5,8 @@
 namespace tl {
 
 /// Windows of kh x kw over x [n, h, w, c] -> y [n, oh, ow, c]. Places outside of the picture are skipped; average
-/// pooling divides by the whole window when count_include_pad, else by the places inside.
+/// pooling divides by the places inside or, when count_include_pad, also by those in the padding, which then is as wide
+/// below and to the right (a window that ceil mode lets stick out further does not count what is beyond).
 struct PoolGeometry {
   int64_t n, h, w, c, oh, ow, kh, kw, stride_h, stride_w, pad_top, pad_left;
   bool count_include_pad;

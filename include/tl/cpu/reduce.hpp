@@ -7,7 +7,7 @@ namespace tl {
 enum class Reduction : int { sum, mean, max, min };
 
 /// y[outer, inner] = reduction of x[outer, axis, inner] over axis. Max and min also give the first place in `index`
-/// (may be null). Sums are pairwise or in blocks: the error grows slower than with the length. Any number of threads
+/// (may be null), and a NaN wins. Sums are in blocks: the error grows slower than with the length. Any number of threads
 /// gives the same bits.
 template <class T>
 struct ReduceArgs {
@@ -18,7 +18,7 @@ struct ReduceArgs {
   int64_t outer, axis, inner;
 };
 
-/// y += x places back: grad_x[outer, axis, inner] = grad_y[outer, inner] at index, 0 elsewhere.
+/// The backward pass of max and min: grad_x[outer, axis, inner] = grad_y[outer, inner] at index, 0 elsewhere.
 template <class T>
 struct ScatterAxisArgs {
   const T* grad_y;
