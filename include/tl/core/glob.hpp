@@ -1,10 +1,32 @@
 // Patterns over dotted names, such as parameter names.
 #pragma once
 #include <string_view>
+#include <vector>
 
 #include "tl/core/config.hpp"
 
 namespace tl {
+namespace core_detail {
+
+/// Whether one character matches one pattern element: "?", "[a-c]", "[!a-c]" or a character that means itself.
+inline bool glob_element_matches(std::string_view element, char c) {
+  if (element.size() == 1) return element[0] == '?' ? c != '.' : c == element[0];
+  std::string_view set = element.substr(1, element.size() - 2);
+  const bool negated = set.starts_with('!');
+  if (negated) set.remove_prefix(1);
+  bool found = false;
+  for (size_t i = 0; i < set.size(); ++i) {
+    if (i + 2 < set.size() && set[i + 1] == '-') {
+      found = found || (set[i] <= c && c <= set[i + 2]);
+      i += 2;
+    } else {
+      found = found || set[i] == c;
+    }
+  }
+  return found != negated && c != '.';
+}
+
+}  // namespace core_detail
 
 /// Whether `name` matches `pattern` as a whole:
 ///   *      any characters but dots          layer1.*.weight
@@ -13,38 +35,26 @@ namespace tl {
 ///   [abc]  one of these, ranges allowed; [!abc] none of these
 /// A trailing ".**" also matches what stands before it: "layer1.**" matches "layer1" itself.
 inline bool glob_match(std::string_view pattern, std::string_view name) {
-  if (pattern == ".**" && name.empty()) return true;
-  if (pattern.empty()) return name.empty();
-  if (pattern.starts_with("**")) {
-    for (size_t skip = 0; skip <= name.size(); ++skip)
-      if (glob_match(pattern.substr(2), name.substr(skip))) return true;
-    return false;
-  }
-  if (pattern[0] == '*') {
-    for (size_t skip = 0; skip <= name.size(); ++skip) {
-      if (glob_match(pattern.substr(1), name.substr(skip))) return true;
-      if (skip < name.size() && name[skip] == '.') return false;
+  // matched[i]: the pattern so far matches the first i characters. All i at once, so that no pattern is slow.
+  std::vector<bool> matched(name.size() + 1, false);
+  matched[0] = true;
+  while (!pattern.empty()) {
+    if (pattern == ".**" && matched.back()) return true;
+    if (pattern[0] == '*') {
+      const bool dots = pattern.starts_with("**");
+      pattern.remove_prefix(dots ? 2 : 1);
+      for (size_t i = 1; i <= name.size(); ++i)
+        if (matched[i - 1] && (dots || name[i - 1] != '.')) matched[i] = true;
+      continue;
     }
-    return false;
+    const size_t close = pattern[0] == '[' ? pattern.find(']', 1) : std::string_view::npos;
+    const std::string_view element = pattern.substr(0, close == std::string_view::npos ? 1 : close + 1);
+    pattern.remove_prefix(element.size());
+    for (size_t i = name.size(); i > 0; --i)
+      matched[i] = matched[i - 1] && core_detail::glob_element_matches(element, name[i - 1]);
+    matched[0] = false;
   }
-  if (name.empty()) return false;
-  if (pattern[0] == '?') return name[0] != '.' && glob_match(pattern.substr(1), name.substr(1));
-  if (const size_t close = pattern.find(']', 1); pattern[0] == '[' && close != std::string_view::npos) {
-    std::string_view set = pattern.substr(1, close - 1);
-    const bool negated = !set.empty() && set[0] == '!';
-    if (negated) set.remove_prefix(1);
-    bool found = false;
-    for (size_t i = 0; i < set.size(); ++i) {
-      if (i + 2 < set.size() && set[i + 1] == '-') {
-        found = found || (set[i] <= name[0] && name[0] <= set[i + 2]);
-        i += 2;
-      } else {
-        found = found || set[i] == name[0];
-      }
-    }
-    return found != negated && name[0] != '.' && glob_match(pattern.substr(close + 1), name.substr(1));
-  }
-  return pattern[0] == name[0] && glob_match(pattern.substr(1), name.substr(1));
+  return matched.back();
 }
 
 }  // namespace tl
