@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks that includes point only to lower layers and not in circles, and that tl/compiled.hpp lists every definition file.
+"""Checks that includes point only to lower layers and not in circles, that tl/tl.hpp brings every header, and that
+tl/compiled.hpp lists every definition file.
 
 usage: check_includes.py [--write]      --write rewrites the list in tl/compiled.hpp
 """
@@ -92,6 +93,20 @@ def check_order():
         yield f'{name}: #include "{included}" may come while that header is still being read; break the circle'
 
 
+def check_umbrella():
+    """tl.hpp brings every header but the backends'."""
+    reached, waiting = set(), ["tl/tl.hpp"]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached and (INCLUDE / name).exists():
+            reached.add(name)
+            waiting += [included for _, included in project_includes(INCLUDE / name)]
+    for file in sorted(INCLUDE.rglob("*.hpp")):
+        name = file.relative_to(INCLUDE).as_posix()
+        if name not in reached and layer_of(name) not in ("cpu", "cuda", "compiled.hpp"):
+            yield f"tl/tl.hpp: {name} is missing"
+
+
 def check_kernels():
     for pattern in ("*.cu", "*.cuh", "*.hpp"):
         for file in sorted((ROOT / "kernels").rglob(pattern)):
@@ -124,7 +139,9 @@ def check_compiled(write):
 def main():
     if sys.argv[1:] not in ([], ["--write"]):
         sys.exit(__doc__)
-    problems = [*check_compiled(write=bool(sys.argv[1:])), *check_layers(), *check_order(), *check_kernels()]
+    problems = [*check_compiled(write=bool(sys.argv[1:]))]  # first, as --write mends what the others read
+    for check in (check_layers, check_order, check_umbrella, check_kernels):
+        problems += check()
     print("\n".join(problems) if problems else "includes are in order")
     sys.exit(1 if problems else 0)
 
