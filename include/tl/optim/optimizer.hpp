@@ -28,8 +28,8 @@ class Optimizer {
   explicit Optimizer(std::vector<ParamGroup> groups);
   virtual ~Optimizer() = default;
 
-  /// Updates every parameter that is not frozen and has a gradient; `factor` comes from a schedule and multiplies the rate
-  /// of every group. Gradients are kept: call zero_grad.
+  /// Updates every parameter that is not frozen and has a gradient; `factor` comes from a schedule and multiplies the
+  /// rate of every group. Gradients are kept: call zero_grad.
   void step(double factor = 1);
 
   /// Drops all gradients.
@@ -43,8 +43,8 @@ class Optimizer {
   /// State as tensors named "<parameter>:<slot>", and "<parameter>:step" (i64).
   std::vector<NamedState> state();
 
-  /// Takes over a state by parameter name; step counts and moments come back bit for bit. Moments of another optimizer or
-  /// shape are an error (StateDictError).
+  /// Takes over a state by parameter name; step counts and moments come back bit for bit. Moments of another optimizer
+  /// or shape are an error (StateDictError), after which the state is as it was.
   StateReport load_state(const std::vector<NamedState>& state);
 
   /// Bytes of state.
@@ -52,8 +52,9 @@ class Optimizer {
 
  protected:
   struct Slots {
+    Tensor owner = {};  ///< the parameter's tensor; another one under its name (a new head) begins anew
     int64_t step = 0;
-    std::vector<Tensor> tensors;
+    std::vector<Tensor> tensors = {};
   };
 
   /// Names of the tensors that the rule keeps for each parameter.
@@ -73,7 +74,8 @@ struct SgdOptions {
 };
 
 /// Stochastic gradient descent:
-///   g += weight_decay w;  v = momentum v + g (v = g at first);  w -= rate v, or with Nesterov w -= rate (g + momentum v)
+///   g += weight_decay w;  v = momentum v + g (v = g at first);  w -= rate v, or with Nesterov w -= rate (g + momentum
+///   v)
 /// Paper: Sutskever et al., 2013. PyTorch: torch.optim.SGD, to the rounding.
 class Sgd : public Optimizer {
  public:
@@ -109,12 +111,18 @@ class Adam : public Optimizer {
 /// Adam with decoupled weight decay. Paper: Loshchilov and Hutter, 2019. PyTorch: torch.optim.AdamW.
 class AdamW : public Adam {
  public:
-  explicit AdamW(std::vector<ParamGroup> groups, const AdamOptions& options = {}) : Adam(std::move(groups), options, true) {}
+  explicit AdamW(std::vector<ParamGroup> groups, const AdamOptions& options = {})
+      : Adam(std::move(groups), options, true) {}
+};
+
+enum class GradNorm {
+  l2,   ///< square root of the sum of squares
+  max,  ///< largest magnitude
 };
 
 /// Scales all gradients so that their common norm is at most max_norm; returns the norm before. Frozen parameters and
 /// parameters without a gradient do not count. PyTorch: torch.nn.utils.clip_grad_norm_.
-double clip_grad_norm(const std::vector<ParamGroup>& groups, double max_norm);
+double clip_grad_norm(const std::vector<ParamGroup>& groups, double max_norm, GradNorm kind = GradNorm::l2);
 
 /// Limits each element of the gradients to [-limit, limit].
 void clip_grad_value(const std::vector<ParamGroup>& groups, double limit);

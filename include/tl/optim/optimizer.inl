@@ -44,9 +44,11 @@ TL_INLINE void Optimizer::step(double factor) {
   detail::for_each_gradient(groups_, [&](ParamGroup& group, nn::NamedParameter& p) {
     Tensor& weight = p.parameter->value();
     Slots& slots = slots_[p.name];
-    if (slots.tensors.empty())
+    if (!slots.owner.is(weight)) {
+      slots = {.owner = weight};
       for (size_t i = 0; i < slot_names().size(); ++i)
         slots.tensors.push_back(Tensor::zeros(weight.shape(), weight.dtype(), weight.device()));
+    }
     ++slots.step;
     update(weight, weight.grad(), slots, group.rate * factor, group.weight_decay);
   });
@@ -86,18 +88,22 @@ TL_INLINE StateReport Optimizer::load_state(const std::vector<NamedState>& state
         continue;
       }
       if (p.parameter->frozen()) continue;
-      Slots slots;
+      const Tensor& weight = p.parameter->value();
+      Slots slots{.owner = weight};
       const auto take = [&](const std::string& slot) {
         const auto at = found->second.find(slot);
-        require<StateDictError>(at != found->second.end(), "optimizer: the state of ", p.name, " lacks ", slot,
-                                ". Hint: was it saved by another kind of optimizer?");
+        require<StateDictError>(at != found->second.end() && found->second.size() == names.size() + 1,
+                                "optimizer: the state of ", p.name, " is not this optimizer's (", slot,
+                                "). Hint: was it saved by another kind of optimizer?");
         return at->second;
       };
       slots.step = static_cast<int64_t>(take("step").item());
+      require<StateDictError>(slots.step >= 1, "optimizer: the state of ", p.name, " is of step ", slots.step);
       for (const std::string& slot : names) {
-        const Tensor value = take(slot), &weight = p.parameter->value();
-        require<StateDictError>(value.shape() == weight.shape() && value.dtype() == weight.dtype(), "optimizer: ", slot, " of ",
-                                p.name, " must be ", weight.dtype(), " ", weight.shape(), "; got ", value.dtype(), " ", value.shape());
+        const Tensor value = take(slot);
+        require<StateDictError>(value.shape() == weight.shape() && value.dtype() == weight.dtype(), "optimizer: ", slot,
+                                " of ", p.name, " must be ", weight.dtype(), " ", weight.shape(), "; got ",
+                                value.dtype(), " ", value.shape());
         slots.tensors.push_back(Tensor::empty(weight.shape(), weight.dtype(), weight.device()));
         slots.tensors.back().copy_from(value);
       }
@@ -118,7 +124,8 @@ TL_INLINE int64_t Optimizer::state_bytes() const {
   return bytes;
 }
 
-TL_INLINE Sgd::Sgd(std::vector<ParamGroup> groups, const SgdOptions& options) : Optimizer(std::move(groups)), options_(options) {
+TL_INLINE Sgd::Sgd(std::vector<ParamGroup> groups, const SgdOptions& options)
+    : Optimizer(std::move(groups)), options_(options) {
   require<UsageError>(options.momentum >= 0 && (!options.nesterov || options.momentum > 0),
                       "Sgd: momentum must be at least 0, and above 0 with Nesterov; got ", options.momentum);
 }
@@ -131,53 +138,74 @@ TL_INLINE void Sgd::update(Tensor& weight, const Tensor& grad, Slots& slots, dou
   visit_floating(weight.dtype(), "sgd", [&](auto type) {
     using T = typename decltype(type)::type;
     kernel::sgd(weight.device(),
-                SgdArgs<T>{.weight = weight.mutable_data<T>(), .grad = grad.data<T>(),
-                           .velocity = slots.tensors.empty() ? nullptr : slots.tensors[0].mutable_data<T>(), .n = weight.numel(),
-                           .rate = static_cast<T>(rate), .momentum = static_cast<T>(options_.momentum),
-                           .weight_decay = static_cast<T>(weight_decay), .grad_scale = 1, .nesterov = options_.nesterov,
+                SgdArgs<T>{.weight = weight.mutable_data<T>(),
+                           .grad = grad.data<T>(),
+                           .velocity = slots.tensors.empty() ? nullptr : slots.tensors[0].mutable_data<T>(),
+                           .n = weight.numel(),
+                           .rate = static_cast<T>(rate),
+                           .momentum = static_cast<T>(options_.momentum),
+                           .weight_decay = static_cast<T>(weight_decay),
+                           .grad_scale = 1,
+                           .nesterov = options_.nesterov,
                            .first = slots.step == 1});
   });
 }
 
-TL_INLINE Adam::Adam(std::vector<ParamGroup> groups, const AdamOptions& options) : Adam(std::move(groups), options, false) {}
+TL_INLINE Adam::Adam(std::vector<ParamGroup> groups, const AdamOptions& options)
+    : Adam(std::move(groups), options, false) {}
 
 TL_INLINE Adam::Adam(std::vector<ParamGroup> groups, const AdamOptions& options, bool decoupled)
     : Optimizer(std::move(groups)), options_(options), decoupled_(decoupled) {
   const auto valid = [](double beta) { return beta >= 0 && beta < 1; };
   require<UsageError>(valid(options.beta1) && valid(options.beta2) && options.eps >= 0,
-                      "Adam: betas must be in [0, 1) and eps at least 0; got ", options.beta1, ", ", options.beta2, " and ",
-                      options.eps);
+                      "Adam: betas must be in [0, 1) and eps at least 0; got ", options.beta1, ", ", options.beta2,
+                      " and ", options.eps);
 }
 
 TL_INLINE void Adam::update(Tensor& weight, const Tensor& grad, Slots& slots, double rate, double weight_decay) const {
   visit_floating(weight.dtype(), "adam", [&](auto type) {
     using T = typename decltype(type)::type;
-    kernel::adam(weight.device(),
-                 AdamArgs<T>{.weight = weight.mutable_data<T>(), .grad = grad.data<T>(),
-                             .first_moment = slots.tensors[0].mutable_data<T>(), .second_moment = slots.tensors[1].mutable_data<T>(),
-                             .n = weight.numel(), .step = slots.step, .rate = rate, .beta1 = options_.beta1,
-                             .beta2 = options_.beta2, .eps = options_.eps, .weight_decay = weight_decay, .grad_scale = 1,
-                             .decoupled = decoupled_});
+    kernel::adam(weight.device(), AdamArgs<T>{.weight = weight.mutable_data<T>(),
+                                              .grad = grad.data<T>(),
+                                              .first_moment = slots.tensors[0].mutable_data<T>(),
+                                              .second_moment = slots.tensors[1].mutable_data<T>(),
+                                              .n = weight.numel(),
+                                              .step = slots.step,
+                                              .rate = rate,
+                                              .beta1 = options_.beta1,
+                                              .beta2 = options_.beta2,
+                                              .eps = options_.eps,
+                                              .weight_decay = weight_decay,
+                                              .grad_scale = 1,
+                                              .decoupled = decoupled_});
   });
 }
 
-TL_INLINE double clip_grad_norm(const std::vector<ParamGroup>& groups, double max_norm) {
+TL_INLINE double clip_grad_norm(const std::vector<ParamGroup>& groups, double max_norm, GradNorm kind) {
   require<UsageError>(max_norm > 0, "clip_grad_norm: max_norm must be above 0, got ", max_norm);
-  double squares = 0;
+  double squares = 0, largest = 0;
   detail::for_each_gradient(groups, [&](const ParamGroup&, const nn::NamedParameter& p) {
     const Tensor grad = p.parameter->value().grad().to(kCpu);
     visit_floating(grad.dtype(), "clip_grad_norm", [&](auto type) {
-      for (const auto g : grad.values<typename decltype(type)::type>()) squares += static_cast<double>(g) * static_cast<double>(g);
+      for (const auto g : grad.values<typename decltype(type)::type>()) {
+        const double value = std::abs(static_cast<double>(g));
+        squares += value * value;
+        if (value > largest || std::isnan(value)) largest = value;  // a NaN stays
+      }
     });
   });
-  const double norm = std::sqrt(squares), scale = max_norm / (norm + 1e-6);
+  const double norm = kind == GradNorm::max ? largest : std::sqrt(squares), scale = max_norm / (norm + 1e-6);
   if (scale < 1)
     detail::for_each_gradient(groups, [&](const ParamGroup&, const nn::NamedParameter& p) {
       Tensor grad = p.parameter->value().grad();
       visit_floating(grad.dtype(), "clip_grad_norm", [&](auto type) {
         using T = typename decltype(type)::type;
-        kernel::affine(grad.device(), AffineArgs<T>{.x = nullptr, .y = grad.mutable_data<T>(), .n = grad.numel(), .alpha = 0,
-                                                    .beta = static_cast<T>(scale), .gamma = 0});
+        kernel::affine(grad.device(), AffineArgs<T>{.x = nullptr,
+                                                    .y = grad.mutable_data<T>(),
+                                                    .n = grad.numel(),
+                                                    .alpha = 0,
+                                                    .beta = static_cast<T>(scale),
+                                                    .gamma = 0});
       });
     });
   return norm;
@@ -190,7 +218,8 @@ TL_INLINE void clip_grad_value(const std::vector<ParamGroup>& groups, double lim
     visit_floating(grad.dtype(), "clip_grad_value", [&](auto type) {
       using T = typename decltype(type)::type;
       T* value = host.mutable_data<T>();
-      for (int64_t i = 0; i < host.numel(); ++i) value[i] = std::clamp(value[i], static_cast<T>(-limit), static_cast<T>(limit));
+      for (int64_t i = 0; i < host.numel(); ++i)
+        value[i] = std::clamp(value[i], static_cast<T>(-limit), static_cast<T>(limit));
     });
     if (!host.is(grad)) grad.copy_from(host);
   });

@@ -32,8 +32,8 @@ std::vector<ParamGroup> param_groups(nn::Module& net, double rate, double weight
 
 /// Layer-wise rate decay: the last stage learns with `rate`, each stage before it with `decay` times the one after.
 /// stages: globs from the input to the head, as ImageClassifier::stages() gives them.
-std::vector<ParamGroup> layerwise_groups(nn::Module& net, const std::vector<std::vector<std::string>>& stages, double rate,
-                                         double decay, double weight_decay = 0);
+std::vector<ParamGroup> layerwise_groups(nn::Module& net, const std::vector<std::vector<std::string>>& stages,
+                                         double rate, double decay, double weight_decay = 0);
 
 /// Splits each group in two: weights keep their decay, and biases and norms (all parameters of one dimension) lose it.
 std::vector<ParamGroup> without_decay_on_vectors(const std::vector<ParamGroup>& groups);

@@ -13,8 +13,9 @@ TL_INLINE std::vector<ParamGroup> param_groups(nn::Module& net, const std::vecto
   std::set<std::string> placed;
   for (const GroupSpec& spec : specs) {
     ParamGroup group{"", {}, spec.rate, spec.weight_decay};
-    require<UsageError>(std::isfinite(spec.rate) && spec.rate >= 0 && std::isfinite(spec.weight_decay) && spec.weight_decay >= 0,
-                        "param_groups: rate and weight decay must be at least 0, got ", spec.rate, " and ", spec.weight_decay);
+    require<UsageError>(
+        std::isfinite(spec.rate) && spec.rate >= 0 && std::isfinite(spec.weight_decay) && spec.weight_decay >= 0,
+        "param_groups: rate and weight decay must be at least 0, got ", spec.rate, " and ", spec.weight_decay);
     for (const std::string& glob : spec.globs) {
       group.name += (group.name.empty() ? "" : ", ") + glob;
       for (const auto& p : nn::select_parameters(net, glob))
@@ -25,7 +26,8 @@ TL_INLINE std::vector<ParamGroup> param_groups(nn::Module& net, const std::vecto
   std::string left;
   for (const auto& p : nn::named_parameters(net))
     if (!placed.count(p.name)) left += (left.empty() ? "" : ", ") + p.name;
-  require<UsageError>(left.empty(), "param_groups: no group takes ", left, ". Hint: add a last group with the glob \"**\".");
+  require<UsageError>(left.empty(), "param_groups: no group takes ", left,
+                      ". Hint: add a last group with the glob \"**\".");
   return groups;
 }
 
@@ -47,7 +49,8 @@ TL_INLINE std::vector<ParamGroup> without_decay_on_vectors(const std::vector<Par
   for (const ParamGroup& group : groups) {
     ParamGroup weights{group.name, {}, group.rate, group.weight_decay};
     ParamGroup vectors{group.name + " (vectors)", {}, group.rate, 0};
-    for (const auto& p : group.parameters) (p.parameter->value().rank() > 1 ? weights : vectors).parameters.push_back(p);
+    for (const auto& p : group.parameters)
+      (p.parameter->value().rank() > 1 ? weights : vectors).parameters.push_back(p);
     if (!weights.parameters.empty()) out.push_back(std::move(weights));
     if (!vectors.parameters.empty()) out.push_back(std::move(vectors));
   }

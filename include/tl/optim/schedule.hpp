@@ -6,6 +6,7 @@
 #include <functional>
 #include <numbers>
 #include <utility>
+#include <vector>
 
 #include "tl/core/config.hpp"
 #include "tl/core/error.hpp"
@@ -13,8 +14,8 @@
 namespace tl::inline TL_ABI {
 namespace optim {
 
-/// What multiplies each group's own rate at a step, counted from 0. It has no state: a group that joins late, or a run that
-/// goes on from a checkpoint, just asks for its step.
+/// What multiplies each group's own rate at a step, counted from 0. It has no state: a group that joins late, or a run
+/// that goes on from a checkpoint, just asks for its step.
 using Schedule = std::function<double(int64_t step)>;
 
 inline Schedule constant() {
@@ -25,6 +26,22 @@ inline Schedule constant() {
 inline Schedule step_decay(int64_t every, double gamma = 0.1) {
   require<UsageError>(every >= 1, "step_decay: every must be at least 1 step, got ", every);
   return [=](int64_t step) { return std::pow(gamma, static_cast<double>(step / every)); };
+}
+
+/// Times gamma at each of the milestones, in ascending order. PyTorch: MultiStepLR.
+inline Schedule multi_step(std::vector<int64_t> milestones, double gamma = 0.1) {
+  require<UsageError>(std::is_sorted(milestones.begin(), milestones.end()), "multi_step: milestones must ascend");
+  return [gamma, milestones = std::move(milestones)](int64_t step) {
+    return std::pow(gamma, std::upper_bound(milestones.begin(), milestones.end(), step) - milestones.begin());
+  };
+}
+
+/// A line from 1 to `floor` over `total` steps. PyTorch: LinearLR(start_factor=1, end_factor=floor).
+inline Schedule linear(int64_t total, double floor = 0) {
+  require<UsageError>(total >= 1, "linear: total must be at least 1 step, got ", total);
+  return [=](int64_t step) {
+    return 1 + (floor - 1) * std::min(1.0, static_cast<double>(step) / static_cast<double>(total));
+  };
 }
 
 /// Half a cosine from 1 to `floor` over `total` steps. PyTorch: CosineAnnealingLR with eta_min = floor * rate.
@@ -41,17 +58,18 @@ struct OneCycleOptions {
   double warm_up = 0.3;        ///< share of the steps that rise
   double start_divisor = 25;   ///< the first rate is the peak over this
   double final_divisor = 1e4;  ///< the last rate is the first over this
+  bool linear = false;         ///< along lines instead of cosines
 };
 
-/// Up from rate / start_divisor to the group's rate, then down, both along cosines. PyTorch: OneCycleLR with max_lr = the
-/// groups' rates. Paper: Smith and Topin, "Super-convergence", 2018.
+/// Up from rate / start_divisor to the group's rate, then down, both along half a cosine. PyTorch: OneCycleLR with
+/// max_lr = the groups' rates. Paper: Smith and Topin, "Super-convergence", 2018.
 inline Schedule one_cycle(int64_t total, const OneCycleOptions& options = {}) {
   require<UsageError>(total >= 1, "one_cycle: total must be at least 1 step, got ", total);
   return [=](int64_t step) {
     const double start = 1 / options.start_divisor, end = start / options.final_divisor;
     const double peak = options.warm_up * static_cast<double>(total) - 1, last = static_cast<double>(total) - 1;
-    const auto between = [](double from, double to, double t) {
-      return to + (from - to) * 0.5 * (1 + std::cos(std::numbers::pi * t));
+    const auto between = [&](double from, double to, double t) {
+      return to + (from - to) * (options.linear ? 1 - t : 0.5 * (1 + std::cos(std::numbers::pi * t)));
     };
     const double at = std::min(static_cast<double>(step), last);
     if (at <= peak) return between(start, 1, peak > 0 ? at / peak : 1);
@@ -59,11 +77,15 @@ inline Schedule one_cycle(int64_t total, const OneCycleOptions& options = {}) {
   };
 }
 
-/// Rises linearly over `steps` steps, (step + 1) / steps, then follows `after`, which counts from the end of the rise.
-inline Schedule warm_up(int64_t steps, Schedule after = constant()) {
+/// Rises linearly from `start` over `steps` steps, start + (1 - start) step / steps, then follows `after`, which counts
+/// from the end of the rise. A start below 0 stands for 1 / steps. PyTorch: LinearLR(start_factor=start); with start 0
+/// and cosine(total - steps) or linear(total - steps) after, the warm-ups of the transformers library.
+inline Schedule warm_up(int64_t steps, Schedule after = constant(), double start = -1) {
   require<UsageError>(steps >= 1, "warm_up: steps must be at least 1, got ", steps);
-  return [steps, after = std::move(after)](int64_t step) {
-    return step < steps ? static_cast<double>(step + 1) / static_cast<double>(steps) * after(0) : after(step - steps);
+  if (start < 0) start = 1 / static_cast<double>(steps);
+  return [steps, start, after = std::move(after)](int64_t step) {
+    if (step >= steps) return after(step - steps);
+    return (start + (1 - start) * static_cast<double>(step) / static_cast<double>(steps)) * after(0);
   };
 }
 
