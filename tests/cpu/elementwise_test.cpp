@@ -49,7 +49,9 @@ const UnaryReference kUnary[] = {
     {UnaryFunction::tanh, [](double x) { return std::tanh(x); },
      [](double x) { return 1 - std::tanh(x) * std::tanh(x); }, -9, 9},
     {UnaryFunction::hardswish, [](double x) { return x * std::clamp(x + 3, 0.0, 6.0) / 6; },
-     [](double x) { return x < -3 ? 0.0 : x > 3 ? 1.0 : x / 3 + 0.5; }, -5, 5}};
+     [](double x) { return x < -3  ? 0.0
+                           : x > 3 ? 1.0
+                                   : x / 3 + 0.5; }, -5, 5}};
 
 template <class T>
 void check_unary(const KernelTable<T>& table, const UnaryReference& f, int64_t n, std::mt19937& random) {
@@ -60,21 +62,21 @@ void check_unary(const KernelTable<T>& table, const UnaryReference& f, int64_t n
   // Errors are measured against the size of what is summed inside: 1 + erf, 1 - y^2 and the like, times x.
   const auto reference = [](double value, double size) { return Reference{value, std::max(std::abs(value), size)}; };
   const bool smooth = f.function >= UnaryFunction::gelu && f.function != UnaryFunction::sigmoid;
-  check_outputs<T>({wanted(n, [&](int64_t i) { return reference(f.value(at(x, i)), smooth ? std::abs(at(x, i)) : 0); })}, 0,
-                   [&](const std::vector<T*>& y) {
-                     table.unary({.function = f.function, .x = x.data(), .y = y[0], .n = n});
-                   });
+  check_outputs<T>(
+      {wanted(n, [&](int64_t i) { return reference(f.value(at(x, i)), smooth ? std::abs(at(x, i)) : 0); })}, 0,
+      [&](const std::vector<T*>& y) { table.unary({.function = f.function, .x = x.data(), .y = y[0], .n = n}); });
   for (size_t i = 0; i < kept.size(); ++i)
     kept[i] = slope_from_y(f.function) ? static_cast<T>(f.value(static_cast<double>(x[i]))) : x[i];
-  check_outputs<T>({wanted(n,
-                           [&](int64_t i) {
-                             const double size = f.function >= UnaryFunction::gelu ? 1 + std::abs(at(x, i)) : 0;
-                             return reference(at(grad_y, i) * f.slope(at(x, i)), std::abs(at(grad_y, i)) * size);
-                           })},
-                   0, [&](const std::vector<T*>& grad_x) {
-                     table.unary_backward({.function = f.function, .kept = kept.data(), .grad_y = grad_y.data(),
-                                           .grad_x = grad_x[0], .n = n});
-                   });
+  check_outputs<T>(
+      {wanted(n,
+              [&](int64_t i) {
+                const double size = f.function >= UnaryFunction::gelu ? 1 + std::abs(at(x, i)) : 0;
+                return reference(at(grad_y, i) * f.slope(at(x, i)), std::abs(at(grad_y, i)) * size);
+              })},
+      0, [&](const std::vector<T*>& grad_x) {
+        table.unary_backward(
+            {.function = f.function, .kept = kept.data(), .grad_y = grad_y.data(), .grad_x = grad_x[0], .n = n});
+      });
 }
 
 template <class T>
@@ -93,12 +95,18 @@ T run_one_backward(const KernelTable<T>& table, UnaryFunction function, T kept, 
 
 double apply_binary(BinaryFunction function, double a, double b) {
   switch (function) {
-    case BinaryFunction::add: return a + b;
-    case BinaryFunction::sub: return a - b;
-    case BinaryFunction::mul: return a * b;
-    case BinaryFunction::div: return a / b;
-    case BinaryFunction::maximum: return std::max(a, b);
-    case BinaryFunction::minimum: return std::min(a, b);
+    case BinaryFunction::add:
+      return a + b;
+    case BinaryFunction::sub:
+      return a - b;
+    case BinaryFunction::mul:
+      return a * b;
+    case BinaryFunction::div:
+      return a / b;
+    case BinaryFunction::maximum:
+      return std::max(a, b);
+    case BinaryFunction::minimum:
+      return std::min(a, b);
   }
   return 0;
 }
@@ -107,12 +115,18 @@ double apply_binary(BinaryFunction function, double a, double b) {
 std::pair<double, double> binary_slopes(BinaryFunction function, double a, double b) {
   const double tie = a == b ? 0.5 : 0;
   switch (function) {
-    case BinaryFunction::add: return {1, 1};
-    case BinaryFunction::sub: return {1, -1};
-    case BinaryFunction::mul: return {b, a};
-    case BinaryFunction::div: return {1 / b, -a / (b * b)};
-    case BinaryFunction::maximum: return {a > b ? 1 : tie, b > a ? 1 : tie};
-    case BinaryFunction::minimum: return {a < b ? 1 : tie, b < a ? 1 : tie};
+    case BinaryFunction::add:
+      return {1, 1};
+    case BinaryFunction::sub:
+      return {1, -1};
+    case BinaryFunction::mul:
+      return {b, a};
+    case BinaryFunction::div:
+      return {1 / b, -a / (b * b)};
+    case BinaryFunction::maximum:
+      return {a > b ? 1 : tie, b > a ? 1 : tie};
+    case BinaryFunction::minimum:
+      return {a < b ? 1 : tie, b < a ? 1 : tie};
   }
   return {};
 }
@@ -125,9 +139,9 @@ const Layout kLayouts[] = {{{}, {}, {}},
                            {{0, 4}, {4, 1}, {4, 1}},
                            {{7}, {1}, {1}},
                            {{66001}, {1}, {1}},
-                           {{200, 333}, {333, 1}, {0, 0}},       // a scalar
-                           {{200, 333}, {0, 1}, {333, 1}},       // a bias
-                           {{22000, 3}, {3, 1}, {0, 1}},         // three channels
+                           {{200, 333}, {333, 1}, {0, 0}},  // a scalar
+                           {{200, 333}, {0, 1}, {333, 1}},  // a bias
+                           {{22000, 3}, {3, 1}, {0, 1}},    // three channels
                            {{5, 40, 33}, {1320, 33, 1}, {33, 0, 1}},
                            {{4, 6, 5}, {5, 0, 1}, {0, 5, 1}},
                            {{2, 3, 4, 5}, {1, 40, 2, 8}, {60, 20, 5, 1}},  // a is permuted
@@ -144,7 +158,7 @@ void check_binary(const KernelTable<T>& table, BinaryFunction function, const La
   }
   auto a = random_numbers<T>(size_a, random), b = random_numbers<T>(size_b, random);
   for (T& value : b) value += value < 0 ? T(-0.5) : T(0.5);  // divisors
-  if (size_a > 1) a[1] = b[size_b > 1 ? 1 : 0];               // a tie, in some layouts
+  if (size_a > 1) a[1] = b[size_b > 1 ? 1 : 0];              // a tie, in some layouts
   const auto grad_y = random_numbers<T>(n, random);
   const auto places = [&](int64_t i) {
     int64_t at_a = 0, at_b = 0;
@@ -163,10 +177,11 @@ void check_binary(const KernelTable<T>& table, BinaryFunction function, const La
       args.stride_b[d] = layout.stride_b[d];
     }
   };
-  check_outputs<T>({wanted(n, [&](int64_t i) {
-                     const auto [x, y] = places(i);
-                     return Reference{apply_binary(function, x, y), std::abs(x) + std::abs(y)};
-                   })},
+  check_outputs<T>({wanted(n,
+                           [&](int64_t i) {
+                             const auto [x, y] = places(i);
+                             return Reference{apply_binary(function, x, y), std::abs(x) + std::abs(y)};
+                           })},
                    0, [&](const std::vector<T*>& y) {
                      BinaryArgs<T> args{function, a.data(), b.data(), y[0], rank, {}, {}, {}};
                      fill(args);
@@ -200,11 +215,11 @@ struct CopyLayout {
 const CopyLayout kCopies[] = {{{}, {}, {}},
                               {{0, 3}, {3, 1}, {3, 1}},
                               {{100, 1000}, {1000, 1}, {1000, 1}},
-                              {{7, 300}, {1000, 1}, {300, 1}},          // a slice
-                              {{7, 300}, {300, 1}, {1000, 1}},          // a part of a concatenation
-                              {{301, 257}, {1, 301}, {257, 1}},         // a transpose
-                              {{3, 5000}, {1, 3}, {5000, 1}},           // NHWC to NCHW
-                              {{5000, 3}, {1, 5000}, {3, 1}},           // NCHW to NHWC
+                              {{7, 300}, {1000, 1}, {300, 1}},   // a slice
+                              {{7, 300}, {300, 1}, {1000, 1}},   // a part of a concatenation
+                              {{301, 257}, {1, 301}, {257, 1}},  // a transpose
+                              {{3, 5000}, {1, 3}, {5000, 1}},    // NHWC to NCHW
+                              {{5000, 3}, {1, 5000}, {3, 1}},    // NCHW to NHWC
                               {{2, 60, 60, 33}, {118800, 60, 1, 3600}, {118800, 1980, 33, 1}},
                               {{4, 5, 6, 7}, {1, 168, 4, 24}, {210, 42, 7, 1}},
                               {{4, 5, 6}, {30, 6, 1}, {1, 24, 4}},
@@ -337,7 +352,11 @@ TEST_CASE_TEMPLATE("affine reads only what its factors ask for", T, float, doubl
           });
           check_outputs<T>({want}, 0, [&](const std::vector<T*>& y) {
             if (beta != 0) std::copy(old.begin(), old.end(), y[0]);
-            table.affine({.x = alpha == 0 ? nullptr : x.data(), .y = y[0], .n = n, .alpha = alpha, .beta = beta,
+            table.affine({.x = alpha == 0 ? nullptr : x.data(),
+                          .y = y[0],
+                          .n = n,
+                          .alpha = alpha,
+                          .beta = beta,
                           .gamma = T(0.125)});
           });
         }
@@ -372,11 +391,12 @@ TEST_CASE_TEMPLATE("dropout keeps the asked share, scales it, and repeats itself
       for (int64_t i = 0; i < n; ++i) kept += draw(i);
       if (n > 10000 && group == 1) CHECK(std::abs(static_cast<double>(kept) / static_cast<double>(n) - 0.7) < 0.01);
       for_each_isa<T>([&](const KernelTable<T>& table) {
-        check_outputs<T>({wanted(n, [&](int64_t i) { return draw(i) ? at(x, i) / (1 - static_cast<double>(0.3f)) : 0; })}, 0,
-                         [&](const std::vector<T*>& y) {
-                           table.dropout({.x = x.data(), .y = y[0], .n = n, .group = group, .probability = 0.3f, .seed = 11,
-                                          .counter = 5});
-                         });
+        check_outputs<T>(
+            {wanted(n, [&](int64_t i) { return draw(i) ? at(x, i) / (1 - static_cast<double>(0.3f)) : 0; })}, 0,
+            [&](const std::vector<T*>& y) {
+              table.dropout(
+                  {.x = x.data(), .y = y[0], .n = n, .group = group, .probability = 0.3f, .seed = 11, .counter = 5});
+            });
       });
     }
 }

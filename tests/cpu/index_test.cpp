@@ -30,7 +30,8 @@ TEST_CASE_TEMPLATE("gather_rows copies rows", T, float, double) {
     });
     for_each_isa<T>([&](const KernelTable<T>& table) {
       check_outputs<T>({want}, 0, [&](const std::vector<T*>& y) {
-        table.gather_rows({.x = x.data(), .index = index.data(), .y = y[0], .count = s.count, .rows = s.rows, .cols = s.cols});
+        table.gather_rows(
+            {.x = x.data(), .index = index.data(), .y = y[0], .count = s.count, .rows = s.rows, .cols = s.cols});
       });
     });
   }
@@ -50,8 +51,13 @@ TEST_CASE_TEMPLATE("scatter_add_rows sums repeated rows and skips padding", T, f
       for_each_isa<T>([&](const KernelTable<T>& table) {
         check_outputs<T>({want}, s.count, [&](const std::vector<T*>& x) {
           std::copy(old.begin(), old.end(), x[0]);
-          table.scatter_add_rows({.y = y.data(), .index = index.data(), .x = x[0], .count = s.count, .rows = s.rows,
-                                  .cols = s.cols, .skip = skip});
+          table.scatter_add_rows({.y = y.data(),
+                                  .index = index.data(),
+                                  .x = x[0],
+                                  .count = s.count,
+                                  .rows = s.rows,
+                                  .cols = s.cols,
+                                  .skip = skip});
         });
       });
     }

@@ -10,8 +10,8 @@ struct Size {
   int64_t rows, cols;
 };
 
-const Size kBatchSizes[] = {{1, 1},   {1, 5},    {2, 3},    {5, 1},    {40000, 1}, {20000, 3}, {6007, 17}, {3000, 16},
-                            {129, 64}, {515, 96}, {131, 130}, {7, 1280}, {4, 0},     {513, 65},  {20011, 24}};
+const Size kBatchSizes[] = {{1, 1},    {1, 5},    {2, 3},     {5, 1},    {40000, 1}, {12000, 3}, {3007, 17}, {3000, 16},
+                            {129, 64}, {515, 96}, {131, 130}, {7, 1280}, {4, 0},     {513, 65},  {5011, 24}};
 
 struct Column {
   double mean = 0, variance = 0;
@@ -64,7 +64,8 @@ TEST_CASE_TEMPLATE("batch statistics, also beside a large mean", T, float, doubl
       const Wanted variance = wanted(s.cols, [&](int64_t c) { return columns[static_cast<size_t>(c)].variance; });
       for_each_isa<T>([&](const KernelTable<T>& table) {
         check_outputs<T>({mean, variance}, 300, [&](const std::vector<T*>& out) {
-          table.batch_statistics({.x = x.data(), .mean = out[0], .variance = out[1], .rows = s.rows, .channels = s.cols});
+          table.batch_statistics(
+              {.x = x.data(), .mean = out[0], .variance = out[1], .rows = s.rows, .channels = s.cols});
         });
       });
     }
@@ -92,8 +93,13 @@ TEST_CASE_TEMPLATE("channel affine with residual and activation", T, float, doub
         });
         for_each_isa<T>([&](const KernelTable<T>& table) {
           check_outputs<T>({want}, 0, [&](const std::vector<T*>& y) {
-            table.channel_affine({.x = x.data(), .scale = scale.data(), .shift = shift.data(),
-                                  .residual = maybe(residual, add), .y = y[0], .rows = s.rows, .channels = s.cols,
+            table.channel_affine({.x = x.data(),
+                                  .scale = scale.data(),
+                                  .shift = shift.data(),
+                                  .residual = maybe(residual, add),
+                                  .y = y[0],
+                                  .rows = s.rows,
+                                  .channels = s.cols,
                                   .activation = activation});
           });
         });
@@ -124,7 +130,8 @@ TEST_CASE_TEMPLATE("batch norm backward: batch and frozen statistics, activation
           CAPTURE(frozen);
           const auto masked = [&](int64_t i) {
             const double value = at(y, i);
-            const bool passes = activation == Activation::none || (value > 0 && (activation == Activation::relu || value < 6));
+            const bool passes =
+                activation == Activation::none || (value > 0 && (activation == Activation::relu || value < 6));
             return passes ? at(grad_y, i) : 0.0;
           };
           const auto xhat = [&](int64_t i) { return (at(x, i) - at(mean, i % s.cols)) * at(rstd, i % s.cols); };
@@ -142,16 +149,26 @@ TEST_CASE_TEMPLATE("batch norm backward: batch and frozen statistics, activation
               sum.add(-k * grad_beta[c].value / count);
               sum.add(-k * xhat(i) * grad_gamma[c].value / count);
               // errors of the two sums
-              sum.magnitude += std::abs(k) * (grad_beta[c].magnitude + std::abs(xhat(i)) * grad_gamma[c].magnitude) / count;
+              sum.magnitude +=
+                  std::abs(k) * (grad_beta[c].magnitude + std::abs(xhat(i)) * grad_gamma[c].magnitude) / count;
             }
             return sum;
           });
           const Wanted grad_residual = wanted(n, masked);
-          BatchNormBackwardArgs<T> args{.grad_y = grad_y.data(), .x = x.data(), .y = maybe(y, activation != Activation::none),
-                                        .gamma = maybe(gamma, has_gamma), .mean = mean.data(), .rstd = rstd.data(),
-                                        .grad_x = nullptr, .grad_gamma = nullptr, .grad_beta = nullptr,
-                                        .grad_residual = nullptr, .rows = s.rows, .channels = s.cols,
-                                        .activation = activation, .frozen_statistics = frozen};
+          BatchNormBackwardArgs<T> args{.grad_y = grad_y.data(),
+                                        .x = x.data(),
+                                        .y = maybe(y, activation != Activation::none),
+                                        .gamma = maybe(gamma, has_gamma),
+                                        .mean = mean.data(),
+                                        .rstd = rstd.data(),
+                                        .grad_x = nullptr,
+                                        .grad_gamma = nullptr,
+                                        .grad_beta = nullptr,
+                                        .grad_residual = nullptr,
+                                        .rows = s.rows,
+                                        .channels = s.cols,
+                                        .activation = activation,
+                                        .frozen_statistics = frozen};
           for_each_isa<T>([&](const KernelTable<T>& table) {
             check_outputs<T>({grad_x, grad_gamma, grad_beta, grad_residual}, 100, [&](const std::vector<T*>& out) {
               auto all = args;
@@ -219,7 +236,8 @@ TEST_CASE_TEMPLATE("layer norm forward and backward", T, float, double) {
           sum.add(k * at(grad_y, i) * slope(i));
           sum.add(-k * sum_g.value);
           sum.add(-k * xhat(i) * sum_gx.value);
-          sum.magnitude += k * (sum_g.magnitude + (k + std::abs(xhat(i))) * (sum_gx.magnitude + std::abs(sum_gx.value)));
+          sum.magnitude +=
+              k * (sum_g.magnitude + (k + std::abs(xhat(i))) * (sum_gx.magnitude + std::abs(sum_gx.value)));
         }
       }
       for (int64_t c = 0; c < s.cols; ++c)  // xhat's own error
@@ -230,13 +248,26 @@ TEST_CASE_TEMPLATE("layer norm forward and backward", T, float, double) {
         check_outputs<T>({y, wanted(s.rows, [&](int64_t r) { return at(mean, r); }),
                           wanted(s.rows, [&](int64_t r) { return at(rstd, r); })},
                          100, [&](const std::vector<T*>& out) {
-                           table.layer_norm({.x = x.data(), .gamma = maybe(gamma, affine), .beta = maybe(beta, affine),
-                                             .y = out[0], .mean = out[1], .rstd = out[2], .rows = s.rows, .cols = s.cols,
+                           table.layer_norm({.x = x.data(),
+                                             .gamma = maybe(gamma, affine),
+                                             .beta = maybe(beta, affine),
+                                             .y = out[0],
+                                             .mean = out[1],
+                                             .rstd = out[2],
+                                             .rows = s.rows,
+                                             .cols = s.cols,
                                              .eps = T(1e-5)});
                          });
-        LayerNormBackwardArgs<T> args{.grad_y = grad_y.data(), .x = x.data(), .gamma = maybe(gamma, affine),
-                                      .mean = mean_t.data(), .rstd = rstd_t.data(), .grad_x = nullptr,
-                                      .grad_gamma = nullptr, .grad_beta = nullptr, .rows = s.rows, .cols = s.cols};
+        LayerNormBackwardArgs<T> args{.grad_y = grad_y.data(),
+                                      .x = x.data(),
+                                      .gamma = maybe(gamma, affine),
+                                      .mean = mean_t.data(),
+                                      .rstd = rstd_t.data(),
+                                      .grad_x = nullptr,
+                                      .grad_gamma = nullptr,
+                                      .grad_beta = nullptr,
+                                      .rows = s.rows,
+                                      .cols = s.cols};
         check_outputs<T>({grad_x, grad_gamma, grad_beta}, 100, [&](const std::vector<T*>& out) {
           args.grad_x = out[0], args.grad_gamma = out[1], args.grad_beta = out[2];
           table.layer_norm_backward(args);

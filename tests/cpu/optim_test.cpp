@@ -36,19 +36,35 @@ int32_t replay(const KernelTable<float>& table, const json& head, const json& tr
   int32_t worst = 0;
   for (int64_t t = 0; t < static_cast<int64_t>(trace["steps"].size()); ++t) {
     const auto at_step = static_cast<size_t>(t);
-    const auto grad = wave(head["gradients"][name], head["phase"].get<double>() * static_cast<double>(t),
-                           trace["gradient_scale"]);
+    const auto grad =
+        wave(head["gradients"][name], head["phase"].get<double>() * static_cast<double>(t), trace["gradient_scale"]);
     const double rate = trace.contains("rates") ? trace["rates"][at_step].get<double>() : options["lr"].get<double>();
     const auto momentum = options.value("momentum", 0.f);
     if (t < joins) continue;
     if (trace["optimizer"] == "sgd") {
-      table.sgd({.weight = weight.data(), .grad = grad.data(), .velocity = momentum != 0 ? first.data() : nullptr, .n = n,
-                 .rate = static_cast<float>(rate), .momentum = momentum, .weight_decay = options.value("weight_decay", 0.f),
-                 .grad_scale = 1, .nesterov = options.value("nesterov", false), .first = t == joins});
+      table.sgd({.weight = weight.data(),
+                 .grad = grad.data(),
+                 .velocity = momentum != 0 ? first.data() : nullptr,
+                 .n = n,
+                 .rate = static_cast<float>(rate),
+                 .momentum = momentum,
+                 .weight_decay = options.value("weight_decay", 0.f),
+                 .grad_scale = 1,
+                 .nesterov = options.value("nesterov", false),
+                 .first = t == joins});
     } else {
-      table.adam({.weight = weight.data(), .grad = grad.data(), .first_moment = first.data(), .second_moment = second.data(),
-                  .n = n, .step = t - joins + 1, .rate = rate, .beta1 = options["betas"][0], .beta2 = options["betas"][1],
-                  .eps = options["eps"], .weight_decay = options["weight_decay"], .grad_scale = 1,
+      table.adam({.weight = weight.data(),
+                  .grad = grad.data(),
+                  .first_moment = first.data(),
+                  .second_moment = second.data(),
+                  .n = n,
+                  .step = t - joins + 1,
+                  .rate = rate,
+                  .beta1 = options["betas"][0],
+                  .beta2 = options["betas"][1],
+                  .eps = options["eps"],
+                  .weight_decay = options["weight_decay"],
+                  .grad_scale = 1,
                   .decoupled = trace["optimizer"] == "adamw"});
     }
     const std::vector<float> want = trace["steps"][at_step][name];
@@ -81,7 +97,8 @@ TEST_CASE_TEMPLATE("sgd of any size, with a scaled gradient", T, float, double) 
       for (const bool nesterov : {false, true})
         for (const bool first : {false, true}) {
           if (nesterov && !momentum) continue;
-          const auto w = random_numbers<T>(n, random), g = random_numbers<T>(n, random), m = random_numbers<T>(n, random);
+          const auto w = random_numbers<T>(n, random), g = random_numbers<T>(n, random),
+                     m = random_numbers<T>(n, random);
           Wanted weight, velocity;
           for (int64_t i = 0; i < n; ++i) {
             const double grad = at(g, i) * 0.25 + 0.125 * at(w, i);
@@ -95,9 +112,16 @@ TEST_CASE_TEMPLATE("sgd of any size, with a scaled gradient", T, float, double) 
               // The first step must not read what is there.
               std::fill_n(out[1], n, std::numeric_limits<T>::quiet_NaN());
               if (!first || !momentum) std::copy(m.begin(), m.end(), out[1]);
-              table.sgd({.weight = out[0], .grad = g.data(), .velocity = momentum ? out[1] : nullptr, .n = n,
-                         .rate = T(0.0625), .momentum = T(0.5), .weight_decay = T(0.125), .grad_scale = T(0.25),
-                         .nesterov = nesterov, .first = first});
+              table.sgd({.weight = out[0],
+                         .grad = g.data(),
+                         .velocity = momentum ? out[1] : nullptr,
+                         .n = n,
+                         .rate = T(0.0625),
+                         .momentum = T(0.5),
+                         .weight_decay = T(0.125),
+                         .grad_scale = T(0.25),
+                         .nesterov = nesterov,
+                         .first = first});
             });
           });
         }
@@ -116,7 +140,8 @@ TEST_CASE_TEMPLATE("adam and adamw of any size, with a scaled gradient", T, floa
         const auto t = static_cast<double>(step);
         for (int64_t i = 0; i < n; ++i) {
           const double grad = at(g, i) * 0.25 + (decoupled ? 0 : kDecay * at(w, i));
-          const double m1 = kBeta1 * at(m, i) + (1 - kBeta1) * grad, v1 = kBeta2 * at(v, i) + (1 - kBeta2) * grad * grad;
+          const double m1 = kBeta1 * at(m, i) + (1 - kBeta1) * grad,
+                       v1 = kBeta2 * at(v, i) + (1 - kBeta2) * grad * grad;
           const double shrunk = at(w, i) * (decoupled ? 1 - kRate * kDecay : 1);
           const double denominator = std::sqrt(v1 / (1 - std::pow(kBeta2, t))) + kEps;
           const double move = kRate / (1 - std::pow(kBeta1, t)) / denominator;
@@ -129,9 +154,19 @@ TEST_CASE_TEMPLATE("adam and adamw of any size, with a scaled gradient", T, floa
             std::copy(w.begin(), w.end(), out[0]);
             std::copy(m.begin(), m.end(), out[1]);
             std::copy(v.begin(), v.end(), out[2]);
-            table.adam({.weight = out[0], .grad = g.data(), .first_moment = out[1], .second_moment = out[2], .n = n,
-                        .step = step, .rate = kRate, .beta1 = kBeta1, .beta2 = kBeta2, .eps = kEps, .weight_decay = kDecay,
-                        .grad_scale = T(0.25), .decoupled = decoupled});
+            table.adam({.weight = out[0],
+                        .grad = g.data(),
+                        .first_moment = out[1],
+                        .second_moment = out[2],
+                        .n = n,
+                        .step = step,
+                        .rate = kRate,
+                        .beta1 = kBeta1,
+                        .beta2 = kBeta2,
+                        .eps = kEps,
+                        .weight_decay = kDecay,
+                        .grad_scale = T(0.25),
+                        .decoupled = decoupled});
           });
         });
       }

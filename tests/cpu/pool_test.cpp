@@ -18,11 +18,12 @@ PoolGeometry geometry(int64_t n, int64_t h, int64_t w, int64_t c, int64_t kernel
 }
 
 std::vector<PoolGeometry> geometries() {
-  std::vector<PoolGeometry> out{
-      geometry(1, 1, 1, 1, 1, 1, 0),        geometry(2, 5, 7, 3, 2, 2, 0),           geometry(2, 9, 8, 17, 3, 2, 1),
-      geometry(1, 28, 28, 64, 3, 2, 1),     geometry(3, 6, 6, 33, 3, 1, 1),          geometry(2, 7, 7, 130, 7, 1, 0),
-      geometry(1, 8, 9, 5, 3, 2, 1, true),  geometry(1, 8, 9, 5, 3, 2, 1, true, false), geometry(2, 5, 5, 4, 2, 3, 0),
-      geometry(2, 7, 7, 16, 3, 2, 1, false, false), geometry(0, 4, 4, 8, 2, 2, 0),   geometry(2, 6, 6, 20, 5, 2, 2, true)};
+  std::vector<PoolGeometry> out{geometry(1, 1, 1, 1, 1, 1, 0),       geometry(2, 5, 7, 3, 2, 2, 0),
+                                geometry(2, 9, 8, 17, 3, 2, 1),      geometry(1, 28, 28, 64, 3, 2, 1),
+                                geometry(3, 6, 6, 33, 3, 1, 1),      geometry(2, 7, 7, 130, 7, 1, 0),
+                                geometry(1, 8, 9, 5, 3, 2, 1, true), geometry(1, 8, 9, 5, 3, 2, 1, true, false),
+                                geometry(2, 5, 5, 4, 2, 3, 0),       geometry(2, 7, 7, 16, 3, 2, 1, false, false),
+                                geometry(0, 4, 4, 8, 2, 2, 0),       geometry(2, 6, 6, 20, 5, 2, 2, true)};
   PoolGeometry uneven = geometry(2, 8, 6, 10, 3, 2, 1);  // "same" padding: nothing above, one row below
   uneven.pad_top = uneven.pad_left = 0;
   uneven.count_include_pad = false;
@@ -90,7 +91,8 @@ TEST_CASE_TEMPLATE("max pooling forward and backward", T, float, double) {
         table.max_pool({.geometry = g, .x = x.data(), .y = y[0], .index = nullptr});
       });
       check_outputs<T>({want_grad}, 0, [&](const std::vector<T*>& grad_x) {
-        table.max_pool_backward({.geometry = g, .grad_y = grad_y.data(), .index = want_index.data(), .grad_x = grad_x[0]});
+        table.max_pool_backward(
+            {.geometry = g, .grad_y = grad_y.data(), .index = want_index.data(), .grad_x = grad_x[0]});
       });
     });
   }
@@ -127,9 +129,8 @@ TEST_CASE_TEMPLATE("average pooling forward and backward", T, float, double) {
       }
     });
     for_each_isa<T>([&](const KernelTable<T>& table) {
-      check_outputs<T>({want}, g.kh * g.kw, [&](const std::vector<T*>& y) {
-        table.avg_pool({.geometry = g, .x = x.data(), .y = y[0]});
-      });
+      check_outputs<T>({want}, g.kh * g.kw,
+                       [&](const std::vector<T*>& y) { table.avg_pool({.geometry = g, .x = x.data(), .y = y[0]}); });
       check_outputs<T>({want_grad}, g.kh * g.kw, [&](const std::vector<T*>& grad_x) {
         table.avg_pool_backward({.geometry = g, .grad_y = grad_y.data(), .grad_x = grad_x[0]});
       });

@@ -13,9 +13,9 @@ struct Extent {
   int64_t outer, axis, inner;
 };
 
-const Extent kExtents[] = {{1, 1, 1},     {3, 1, 5},      {1, 100003, 1}, {7, 1000, 1}, {300, 17, 1}, {2, 40000, 1},
-                           {1, 5000, 3},  {4, 129, 33},   {2, 300, 64},   {1, 3, 9000}, {5, 7, 130},  {1000, 4, 1},
-                           {0, 4, 5},     {3, 5, 0},      {1, 70000, 5}};
+const Extent kExtents[] = {{1, 1, 1},     {3, 1, 5},    {1, 100003, 1}, {7, 1000, 1}, {300, 17, 1},
+                           {2, 40000, 1}, {1, 5000, 3}, {4, 129, 33},   {2, 300, 64}, {1, 3, 9000},
+                           {5, 7, 130},   {1000, 4, 1}, {0, 4, 5},      {3, 5, 0},    {1, 70000, 5}};
 
 template <class T>
 std::vector<int32_t> places(const std::vector<T>& x, Extent e, bool min) {
@@ -40,8 +40,13 @@ void check_extreme(const KernelTable<T>& table, const std::vector<T>& x, Extent 
     set_threads(count);
     Guarded<T> y(e.outer * e.inner);
     std::vector<int32_t> index(want.size() + 2, -7);
-    table.reduce({.reduction = min ? Reduction::min : Reduction::max, .x = x.data(), .y = y.data(),
-                  .index = index.data() + 1, .outer = e.outer, .axis = e.axis, .inner = e.inner});
+    table.reduce({.reduction = min ? Reduction::min : Reduction::max,
+                  .x = x.data(),
+                  .y = y.data(),
+                  .index = index.data() + 1,
+                  .outer = e.outer,
+                  .axis = e.axis,
+                  .inner = e.inner});
     CHECK(y.intact());
     CHECK(index.front() == -7);
     CHECK(index.back() == -7);
@@ -77,8 +82,13 @@ TEST_CASE_TEMPLATE("sums and means", T, float, double) {
       for_each_isa<T>([&](const KernelTable<T>& table) {
         // Blocks keep the error near that of a hundred terms, however many there are.
         check_outputs<T>({want}, 100, [&](const std::vector<T*>& y) {
-          table.reduce({.reduction = mean ? Reduction::mean : Reduction::sum, .x = x.data(), .y = y[0], .index = nullptr,
-                        .outer = e.outer, .axis = e.axis, .inner = e.inner});
+          table.reduce({.reduction = mean ? Reduction::mean : Reduction::sum,
+                        .x = x.data(),
+                        .y = y[0],
+                        .index = nullptr,
+                        .outer = e.outer,
+                        .axis = e.axis,
+                        .inner = e.inner});
         });
       });
     }
@@ -128,8 +138,12 @@ TEST_CASE_TEMPLATE("scatter_axis puts gradients where the extreme was", T, float
           at(grad_y, i));
     for_each_isa<T>([&](const KernelTable<T>& table) {
       check_outputs<T>({want}, 0, [&](const std::vector<T*>& grad_x) {
-        table.scatter_axis({.grad_y = grad_y.data(), .index = index.data(), .grad_x = grad_x[0], .outer = e.outer,
-                            .axis = e.axis, .inner = e.inner});
+        table.scatter_axis({.grad_y = grad_y.data(),
+                            .index = index.data(),
+                            .grad_x = grad_x[0],
+                            .outer = e.outer,
+                            .axis = e.axis,
+                            .inner = e.inner});
       });
     });
   }
@@ -151,7 +165,11 @@ TEST_CASE_TEMPLATE("top_k: descending, ties by index, NaN first", T, float, doub
           set_threads(threads);
           std::vector<T> values(static_cast<size_t>(s.rows * s.k + 1), T(7));
           std::vector<int32_t> index(values.size(), 7);
-          table.top_k({.x = x.data(), .values = values.data(), .index = index.data(), .rows = s.rows, .cols = s.cols,
+          table.top_k({.x = x.data(),
+                       .values = values.data(),
+                       .index = index.data(),
+                       .rows = s.rows,
+                       .cols = s.cols,
                        .k = s.k});
           CHECK(values.back() == 7);
           CHECK(index.back() == 7);
@@ -166,7 +184,8 @@ TEST_CASE_TEMPLATE("top_k: descending, ties by index, NaN first", T, float, doub
             for (int64_t i = 0; i < s.k; ++i) {
               const auto got = static_cast<size_t>(r * s.k + i);
               const auto from = static_cast<size_t>(r * s.cols + order[static_cast<size_t>(i)]);
-              wrong += index[got] != order[static_cast<size_t>(i)] || std::memcmp(&values[got], &x[from], sizeof(T)) != 0;
+              wrong +=
+                  index[got] != order[static_cast<size_t>(i)] || std::memcmp(&values[got], &x[from], sizeof(T)) != 0;
             }
           }
           CHECK(wrong == 0);

@@ -7,29 +7,28 @@
 
 // Opens the same target regions as include/tl/cpu/isa/*.inl, to reach what no kernel shows by itself.
 using namespace tl;
-#define TL_PROBE                                                                                 \
-  template <class F>                                                                             \
-  void map(const float* x, float* y, int64_t n, F f) {                                           \
-    for_each_vector<float>(0, n, [&](int64_t i, auto count) TL_INLINE_LAMBDA {                   \
-      f(Vec<float>::load(x + i, count)).store(y + i, count);                                     \
-    });                                                                                          \
-  }                                                                                              \
-  inline void probe(const char* name, const float* x, float* y, int64_t n) {                     \
-    const std::string_view f = name;                                                             \
-    if (f == "exp") map(x, y, n, [](Vec<float> v) TL_INLINE_LAMBDA { return exp(v); });          \
-    if (f == "log") map(x, y, n, [](Vec<float> v) TL_INLINE_LAMBDA { return log(v); });          \
-    if (f == "tanh") map(x, y, n, [](Vec<float> v) TL_INLINE_LAMBDA { return tanh(v); });        \
-    if (f == "erf") map(x, y, n, [](Vec<float> v) TL_INLINE_LAMBDA { return erf(v); });          \
-    if (f == "sqrt") map(x, y, n, [](Vec<float> v) TL_INLINE_LAMBDA { return sqrt(v); });        \
-    if (f == "copy") map(x, y, n, [](Vec<float> v) TL_INLINE_LAMBDA { return v; });              \
-  }                                                                                              \
-  inline void lanes(const float* x, float* sums, float* maxima) {                                \
-    *sums = sum(Vec<float>::load(x));                                                            \
-    *maxima = max_lane(Vec<float>::load(x));                                                     \
-  }                                                                                              \
-  inline void between(const float* a, const float* b, float* larger, float* smaller) {           \
-    max(Vec<float>::load(a), Vec<float>::load(b)).store(larger);                                 \
-    min(Vec<float>::load(a), Vec<float>::load(b)).store(smaller);                                \
+#define TL_PROBE                                                                                                       \
+  template <class F>                                                                                                   \
+  void map(const float* x, float* y, int64_t n, F f) {                                                                 \
+    for_each_vector<float>(                                                                                            \
+        0, n, [&](int64_t i, auto count) TL_INLINE_LAMBDA { f(Vec<float>::load(x + i, count)).store(y + i, count); }); \
+  }                                                                                                                    \
+  inline void probe(const char* name, const float* x, float* y, int64_t n) {                                           \
+    const std::string_view f = name;                                                                                   \
+    if (f == "exp") map(x, y, n, [](Vec<float> v) TL_INLINE_LAMBDA { return exp(v); });                                \
+    if (f == "log") map(x, y, n, [](Vec<float> v) TL_INLINE_LAMBDA { return log(v); });                                \
+    if (f == "tanh") map(x, y, n, [](Vec<float> v) TL_INLINE_LAMBDA { return tanh(v); });                              \
+    if (f == "erf") map(x, y, n, [](Vec<float> v) TL_INLINE_LAMBDA { return erf(v); });                                \
+    if (f == "sqrt") map(x, y, n, [](Vec<float> v) TL_INLINE_LAMBDA { return sqrt(v); });                              \
+    if (f == "copy") map(x, y, n, [](Vec<float> v) TL_INLINE_LAMBDA { return v; });                                    \
+  }                                                                                                                    \
+  inline void lanes(const float* x, float* sums, float* maxima) {                                                      \
+    *sums = sum(Vec<float>::load(x));                                                                                  \
+    *maxima = max_lane(Vec<float>::load(x));                                                                           \
+  }                                                                                                                    \
+  inline void between(const float* a, const float* b, float* larger, float* smaller) {                                 \
+    max(Vec<float>::load(a), Vec<float>::load(b)).store(larger);                                                       \
+    min(Vec<float>::load(a), Vec<float>::load(b)).store(smaller);                                                      \
   }
 
 namespace probe_baseline {
@@ -58,7 +57,8 @@ TL_PROBE
 }  // namespace probe_avx2
 #if defined(__clang__)
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
+                             apply_to = function)
 #else
 #pragma GCC pop_options
 #pragma GCC push_options
@@ -159,13 +159,14 @@ TEST_CASE("the functions are right where they are special") {
     const char* name;
     float x, y;
   };
-  const Row rows[] = {
-      {"exp", -kInf, 0},    {"exp", kInf, kInf},      {"exp", kQuiet, kQuiet},  {"exp", 0.f, 1},      {"exp", -0.f, 1},
-      {"exp", 88.8f, kInf}, {"exp", -104.f, 0},       {"exp", -3e38f, 0},       {"exp", 3e38f, kInf}, {"log", 0.f, -kInf},
-      {"log", -0.f, -kInf}, {"log", -1.f, kQuiet},    {"log", -kInf, kQuiet},   {"log", kInf, kInf},  {"log", kQuiet, kQuiet},
-      {"log", 1.f, 0},      {"tanh", -kInf, -1},      {"tanh", kInf, 1},        {"tanh", 0.f, 0},     {"tanh", kQuiet, kQuiet},
-      {"tanh", 3e38f, 1},   {"erf", -kInf, -1},       {"erf", kInf, 1},         {"erf", 0.f, 0},      {"erf", kQuiet, kQuiet},
-      {"erf", -3e38f, -1},  {"sqrt", -1.f, kQuiet},   {"sqrt", kInf, kInf},     {"exp", -kQuiet, kQuiet}};
+  const Row rows[] = {{"exp", -kInf, 0},       {"exp", kInf, kInf},  {"exp", kQuiet, kQuiet}, {"exp", 0.f, 1},
+                      {"exp", -0.f, 1},        {"exp", 88.8f, kInf}, {"exp", -104.f, 0},      {"exp", -3e38f, 0},
+                      {"exp", 3e38f, kInf},    {"log", 0.f, -kInf},  {"log", -0.f, -kInf},    {"log", -1.f, kQuiet},
+                      {"log", -kInf, kQuiet},  {"log", kInf, kInf},  {"log", kQuiet, kQuiet}, {"log", 1.f, 0},
+                      {"tanh", -kInf, -1},     {"tanh", kInf, 1},    {"tanh", 0.f, 0},        {"tanh", kQuiet, kQuiet},
+                      {"tanh", 3e38f, 1},      {"erf", -kInf, -1},   {"erf", kInf, 1},        {"erf", 0.f, 0},
+                      {"erf", kQuiet, kQuiet}, {"erf", -3e38f, -1},  {"sqrt", -1.f, kQuiet},  {"sqrt", kInf, kInf},
+                      {"exp", -kQuiet, kQuiet}};
   for (const Row& row : rows) {
     CAPTURE(row.name);
     CAPTURE(row.x);

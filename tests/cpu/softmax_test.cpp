@@ -25,7 +25,8 @@ std::vector<Row> rows_of(const std::vector<T>& x, Size s) {
     Row& row = out[static_cast<size_t>(r)];
     long double total = 0;
     for (int64_t c = 0; c < s.cols; ++c) row.largest = std::max(row.largest, at(x, r * s.cols + c));
-    for (int64_t c = 0; c < s.cols; ++c) total += std::exp(static_cast<long double>(at(x, r * s.cols + c) - row.largest));
+    for (int64_t c = 0; c < s.cols; ++c)
+      total += std::exp(static_cast<long double>(at(x, r * s.cols + c) - row.largest));
     row.log_sum = static_cast<double>(std::log(total));
   }
   return out;
@@ -74,7 +75,11 @@ TEST_CASE_TEMPLATE("softmax and log-softmax, forward and backward", T, float, do
           table.softmax({.x = x.data(), .y = out[0], .rows = s.rows, .cols = s.cols, .logarithm = logarithm});
         });
         check_outputs<T>({grad_x}, 100, [&](const std::vector<T*>& out) {
-          table.softmax_backward({.y = y.data(), .grad_y = grad_y.data(), .grad_x = out[0], .rows = s.rows, .cols = s.cols,
+          table.softmax_backward({.y = y.data(),
+                                  .grad_y = grad_y.data(),
+                                  .grad_x = out[0],
+                                  .rows = s.rows,
+                                  .cols = s.cols,
                                   .logarithm = logarithm});
         });
       });
@@ -147,15 +152,27 @@ TEST_CASE_TEMPLATE("cross-entropy with class weights, smoothing and ignored rows
         }
         for_each_isa<T>([&](const KernelTable<T>& table) {
           check_outputs<T>({loss, weight, lse}, 100, [&](const std::vector<T*>& out) {
-            table.cross_entropy({.x = x.data(), .target = target.data(), .class_weight = weighted ? weights.data() : nullptr,
-                                 .loss = out[0], .weight = out[1], .log_sum_exp = out[2], .rows = s.rows, .cols = s.cols,
-                                 .smoothing = T(smoothing), .ignore_index = kIgnore});
+            table.cross_entropy({.x = x.data(),
+                                 .target = target.data(),
+                                 .class_weight = weighted ? weights.data() : nullptr,
+                                 .loss = out[0],
+                                 .weight = out[1],
+                                 .log_sum_exp = out[2],
+                                 .rows = s.rows,
+                                 .cols = s.cols,
+                                 .smoothing = T(smoothing),
+                                 .ignore_index = kIgnore});
           });
           check_outputs<T>({grad_x}, 100, [&](const std::vector<T*>& out) {
-            table.cross_entropy_backward({.x = x.data(), .target = target.data(),
+            table.cross_entropy_backward({.x = x.data(),
+                                          .target = target.data(),
                                           .class_weight = weighted ? weights.data() : nullptr,
-                                          .log_sum_exp = lse_given.data(), .grad_loss = grad_loss.data(), .grad_x = out[0],
-                                          .rows = s.rows, .cols = s.cols, .smoothing = T(smoothing),
+                                          .log_sum_exp = lse_given.data(),
+                                          .grad_loss = grad_loss.data(),
+                                          .grad_x = out[0],
+                                          .rows = s.rows,
+                                          .cols = s.cols,
+                                          .smoothing = T(smoothing),
                                           .ignore_index = kIgnore});
           });
         });

@@ -7,9 +7,11 @@
 namespace tl {
 
 /// Unary functions. Values and slopes are in cpu/isa/functors.inl, once for all backends.
+// clang-format off
 #define TL_UNARY_FUNCTIONS(X)                                                                                     \
   X(neg) X(abs) X(square) X(sqrt) X(exp) X(log) X(reciprocal) X(relu) X(relu6) X(gelu) X(gelu_tanh) X(silu)       \
   X(sigmoid) X(tanh) X(hardswish)
+// clang-format on
 
 enum class UnaryFunction : int {
 #define TL_ENUMERATOR(name) name,
@@ -45,8 +47,10 @@ constexpr bool slope_from_y(UnaryFunction function) {
     case UnaryFunction::relu:
     case UnaryFunction::relu6:
     case UnaryFunction::sigmoid:
-    case UnaryFunction::tanh: return true;
-    default: return false;
+    case UnaryFunction::tanh:
+      return true;
+    default:
+      return false;
   }
 }
 

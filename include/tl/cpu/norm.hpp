@@ -6,8 +6,8 @@
 
 namespace tl {
 
-/// Mean and biased variance of each channel of x [rows, channels], in blocks (Chan et al. 1979), so that a large mean does
-/// not swallow the variance. Any number of threads gives the same bits.
+/// Mean and biased variance of each channel of x [rows, channels], in blocks (Chan et al. 1979), so that a large mean
+/// does not swallow the variance. Any number of threads gives the same bits.
 template <class T>
 struct BatchStatisticsArgs {
   const T* x;

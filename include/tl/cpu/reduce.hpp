@@ -7,8 +7,8 @@ namespace tl {
 enum class Reduction : int { sum, mean, max, min };
 
 /// y[outer, inner] = reduction of x[outer, axis, inner] over axis. Max and min also give the first place in `index`
-/// (may be null), and a NaN wins. Sums are in blocks: the error grows slower than with the length. Any number of threads
-/// gives the same bits.
+/// (may be null), and a NaN wins. Sums are in blocks: the error grows slower than with the length. Any number of
+/// threads gives the same bits.
 template <class T>
 struct ReduceArgs {
   Reduction reduction;

@@ -1,5 +1,5 @@
-// All kernel bodies of one instruction set. No include guard: included once per set, into its namespace, inside its target
-// region. TL_VECTOR_BYTES is the width of its vectors.
+// All kernel bodies of one instruction set. No include guard: included once per set, into its namespace, inside its
+// target region. TL_VECTOR_BYTES is the width of its vectors.
 #include "tl/cpu/isa/simd.inl"
 //
 #include "tl/cpu/isa/math.inl"

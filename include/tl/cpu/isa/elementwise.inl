@@ -10,8 +10,9 @@ void unary_as(const UnaryArgs<T>& args) {
 template <class T>
 void unary(const UnaryArgs<T>& args) {
   switch (args.function) {
-#define TL_CASE(name) \
-  case UnaryFunction::name: return unary_as<T, name##_fn>(args);
+#define TL_CASE(name)       \
+  case UnaryFunction::name: \
+    return unary_as<T, name##_fn>(args);
     TL_UNARY_FUNCTIONS(TL_CASE)
 #undef TL_CASE
   }
@@ -28,8 +29,9 @@ void unary_backward_as(const UnaryBackwardArgs<T>& args) {
 template <class T>
 void unary_backward(const UnaryBackwardArgs<T>& args) {
   switch (args.function) {
-#define TL_CASE(name) \
-  case UnaryFunction::name: return unary_backward_as<T, name##_fn>(args);
+#define TL_CASE(name)       \
+  case UnaryFunction::name: \
+    return unary_backward_as<T, name##_fn>(args);
     TL_UNARY_FUNCTIONS(TL_CASE)
 #undef TL_CASE
   }
@@ -109,10 +111,10 @@ template <class T, class Body>
 TL_ALWAYS_INLINE void for_each_broadcast(const LoopNest& nest, const T* a, const T* b, const Body& body) {
   const int64_t stride_a = nest.stride_a[nest.rank - 1], stride_b = nest.stride_b[nest.rank - 1];
   parallel_for(nest.numel, kGrain, [&](int64_t first, int64_t last) {
-    nest.for_each_row(first, last, [&](int64_t place, int64_t offset_a, int64_t offset_b, int64_t count) TL_INLINE_LAMBDA {
-      const T *row_a = a + offset_a, *row_b = b + offset_b;
+    nest.for_each_row(first, last, [&](int64_t place, int64_t at_a, int64_t at_b, int64_t count) TL_INLINE_LAMBDA {
       for_each_vector<T>(0, count, [&](int64_t i, auto n) TL_INLINE_LAMBDA {
-        body(place + i, load_strided(row_a + i * stride_a, stride_a, n), load_strided(row_b + i * stride_b, stride_b, n), n);
+        body(place + i, load_strided(a + at_a + i * stride_a, stride_a, n),
+             load_strided(b + at_b + i * stride_b, stride_b, n), n);
       });
     });
   });
@@ -129,8 +131,9 @@ void binary_as(const BinaryArgs<T>& args) {
 template <class T>
 void binary(const BinaryArgs<T>& args) {
   switch (args.function) {
-#define TL_CASE(name) \
-  case BinaryFunction::name: return binary_as<T, name##_fn>(args);
+#define TL_CASE(name)        \
+  case BinaryFunction::name: \
+    return binary_as<T, name##_fn>(args);
     TL_BINARY_FUNCTIONS(TL_CASE)
 #undef TL_CASE
   }
@@ -149,8 +152,9 @@ void binary_backward_as(const BinaryBackwardArgs<T>& args) {
 template <class T>
 void binary_backward(const BinaryBackwardArgs<T>& args) {
   switch (args.function) {
-#define TL_CASE(name) \
-  case BinaryFunction::name: return binary_backward_as<T, name##_fn>(args);
+#define TL_CASE(name)        \
+  case BinaryFunction::name: \
+    return binary_backward_as<T, name##_fn>(args);
     TL_BINARY_FUNCTIONS(TL_CASE)
 #undef TL_CASE
   }
@@ -183,7 +187,8 @@ TL_ALWAYS_INLINE void copy_or_add(const T* x, T* y, bool accumulate) {
 
 /// y[i, j] (= or +=) x[i, j] where x is contiguous along i and y along j: square by square, in registers.
 template <class T>
-void copy_transposed(const T* x, int64_t stride_x, T* y, int64_t stride_y, int64_t rows, int64_t cols, bool accumulate) {
+void copy_transposed(const T* x, int64_t stride_x, T* y, int64_t stride_y, int64_t rows, int64_t cols,
+                     bool accumulate) {
   constexpr int64_t kLanes = Vec<T>::kLanes;
   const int64_t whole_rows = rows / kLanes * kLanes, whole_cols = cols / kLanes * kLanes;
   for (int64_t j = 0; j < whole_cols; j += kLanes)
@@ -278,8 +283,8 @@ void copy_strided(const CopyStridedArgs<T>& args) {
   });
 }
 
-/// Draw d of dropout is word d % 4 of Philox at position d / 4 of the stream `counter`. A vector of draws takes one counter
-/// for each 64-bit lane and interleaves the words, so that the bits are those of Philox::at.
+/// Draw d of dropout is word d % 4 of Philox at position d / 4 of the stream `counter`. A vector of draws takes one
+/// counter for each 64-bit lane and interleaves the words, so that the bits are those of Philox::at.
 struct DrawVectors {
   typedef uint64_t Wide __attribute__((vector_size(TL_VECTOR_BYTES)));
   static constexpr int64_t kCounters = TL_VECTOR_BYTES / 8;
@@ -299,11 +304,7 @@ struct DrawVectors {
       k0 = (k0 + 0x9E3779B9u) & 0xffffffffu, k1 = (k1 + 0xBB67AE85u) & 0xffffffffu;
     }
     const Wide even = (c0 & 0xffffffffu) | (c1 << 32), odd = (c2 & 0xffffffffu) | (c3 << 32);
-    [&]<int... i>(std::integer_sequence<int, i...>) TL_INLINE_LAMBDA {
-      constexpr int n = kCounters;
-      low.v = (IndexVec<float>::Bits)__builtin_shufflevector(even, odd, (i % 2 * n + i / 2)...);
-      high.v = (IndexVec<float>::Bits)__builtin_shufflevector(even, odd, (i % 2 * n + i / 2 + n / 2)...);
-    }(std::make_integer_sequence<int, kCounters>{});
+    interleave(even, odd, std::make_integer_sequence<int, kCounters>{});
   }
 
   /// Philox::uniform of the draws, times 2^24.
@@ -313,6 +314,14 @@ struct DrawVectors {
   }
 
  private:
+  /// Low and high half of even 0, odd 0, even 1, odd 1, ...
+  template <int... i>
+  TL_ALWAYS_INLINE void interleave(Wide even, Wide odd, std::integer_sequence<int, i...>) {
+    constexpr int n = kCounters;
+    low.v = (IndexVec<float>::Bits)__builtin_shufflevector(even, odd, (i % 2 * n + i / 2)...);
+    high.v = (IndexVec<float>::Bits)__builtin_shufflevector(even, odd, (i % 2 * n + i / 2 + n / 2)...);
+  }
+
   /// Products of the low halves of the lanes.
   static TL_ALWAYS_INLINE Wide multiply(Wide a, uint32_t b) {
 #if TL_X86 && TL_VECTOR_BYTES == 64

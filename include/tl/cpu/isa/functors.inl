@@ -1,11 +1,12 @@
 // Unary and binary functions, once for all backends: value and gradient stand side by side.
 //
-// Included into a namespace that has, for its number type V (a Vec here, float on CUDA): arithmetic and comparisons,
-// V(constant), select(condition, a, b), max(a, b) and min(a, b) (b where either is NaN), abs, sqrt, exp, log, tanh, erf.
+// Included into a namespace that has, for its number type V (a Vec here, float on CUDA): arithmetic, comparisons,
+// V(constant), select(condition, a, b), max(a, b) and min(a, b) (b where either is NaN), abs, sqrt, exp, log, tanh and
+// erf.
 // At kinks the gradients are PyTorch's. They choose instead of multiplying by 0, so that a NaN stays where it was.
 
-#define TL_FUNCTION         \
-  template <class V>        \
+#define TL_FUNCTION  \
+  template <class V> \
   static TL_HD TL_ALWAYS_INLINE V
 
 /// f(x) and grad_x = grad_y * f'(x), where `kept` is y for the functions of slope_from_y, else x.
@@ -142,17 +143,13 @@ struct div_fn {
 /// NaN where either is NaN. Equal operands share the gradient.
 struct maximum_fn {
   TL_FUNCTION value(V a, V b) { return select(a == a, max(a, b), a); }
-  TL_FUNCTION gradient_a(V a, V b, V grad_y) {
-    return select(a < b, V(0), select(a == b, V(0.5) * grad_y, grad_y));
-  }
+  TL_FUNCTION gradient_a(V a, V b, V grad_y) { return select(a < b, V(0), select(a == b, V(0.5) * grad_y, grad_y)); }
   TL_FUNCTION gradient_b(V a, V b, V grad_y) { return gradient_a(b, a, grad_y); }
 };
 
 struct minimum_fn {
   TL_FUNCTION value(V a, V b) { return select(a == a, min(a, b), a); }
-  TL_FUNCTION gradient_a(V a, V b, V grad_y) {
-    return select(a > b, V(0), select(a == b, V(0.5) * grad_y, grad_y));
-  }
+  TL_FUNCTION gradient_a(V a, V b, V grad_y) { return select(a > b, V(0), select(a == b, V(0.5) * grad_y, grad_y)); }
   TL_FUNCTION gradient_b(V a, V b, V grad_y) { return gradient_a(b, a, grad_y); }
 };
 

@@ -1,8 +1,8 @@
 // exp, log, tanh and erf of vectors. Included once per instruction set (see bodies.inl).
 //
-// Float has polynomials, minimax fits whose coefficients were rounded one after another, each time fitting the rest again.
-// Errors over all floats (tests/cpu/simd_test.cpp): see each function. Denormal results are zero.
-// Double, which is for checking, goes lane by lane through the standard library.
+// Float has polynomials, minimax fits whose coefficients were rounded one after another, each time fitting the rest
+// again. Errors over all floats (tests/cpu/simd_test.cpp): see each function. Denormal results are zero. Double, which
+// is for checking, goes lane by lane through the standard library.
 
 /// a + x (b + x (c + ...)).
 template <class V, class... Coefficients>
@@ -70,10 +70,10 @@ TL_ALWAYS_INLINE Vec<float> erf(Vec<float> x) {
   return select(magnitude < V(0.9), small, copysign(large, x));
 }
 
-#define TL_LANE_BY_LANE(name)                                                        \
-  TL_ALWAYS_INLINE Vec<double> name(Vec<double> x) {                                 \
-    for (int64_t i = 0; i < Vec<double>::kLanes; ++i) x.v[i] = std::name(x.v[i]);    \
-    return x;                                                                        \
+#define TL_LANE_BY_LANE(name)                                                     \
+  TL_ALWAYS_INLINE Vec<double> name(Vec<double> x) {                              \
+    for (int64_t i = 0; i < Vec<double>::kLanes; ++i) x.v[i] = std::name(x.v[i]); \
+    return x;                                                                     \
   }
 TL_LANE_BY_LANE(exp)
 TL_LANE_BY_LANE(log)

@@ -26,8 +26,9 @@ struct Folded {
   static constexpr int64_t kCols = 64;
 };
 
-/// For each column of x [rows, cols], rows > 0: the mean's distance from the first row, and the sum of squared distances
-/// from the mean. The first row is near the mean when the deviation is small beside it, so that neither is swallowed.
+/// For each column of x [rows, cols], rows > 0: the mean's distance from the first row, and the sum of squared
+/// distances from the mean. The first row is near the mean when the deviation is small beside it, so that neither is
+/// swallowed.
 template <class T>
 void column_moments(const T* x, int64_t rows, int64_t cols, T* mean, T* m2) {
   std::fill(mean, mean + cols, T(0));
@@ -75,8 +76,8 @@ void batch_statistics(const BatchStatisticsArgs<T>& args) {
         for (int64_t b = 0; b < blocks; ++b) {
           const T *x = block_x(b), *mean = partial + b * 2 * fold.cols, *m2 = mean + fold.cols;
           for (int64_t j = c; j < block_cols(b); j += fold.channels)
-            body(static_cast<double>(block_rows(b)), (static_cast<double>(x[j]) - origin) + static_cast<double>(mean[j]),
-                 static_cast<double>(m2[j]));
+            body(static_cast<double>(block_rows(b)),
+                 (static_cast<double>(x[j]) - origin) + static_cast<double>(mean[j]), static_cast<double>(m2[j]));
         }
       };
       double total = 0, m2_total = 0;
@@ -113,9 +114,12 @@ void channel_affine_as(const ChannelAffineArgs<T>& args) {
 template <class T>
 void channel_affine(const ChannelAffineArgs<T>& args) {
   switch (args.activation) {
-    case Activation::relu: return channel_affine_as<T, relu_fn>(args);
-    case Activation::relu6: return channel_affine_as<T, relu6_fn>(args);
-    default: return channel_affine_as<T, identity_fn>(args);
+    case Activation::relu:
+      return channel_affine_as<T, relu_fn>(args);
+    case Activation::relu6:
+      return channel_affine_as<T, relu6_fn>(args);
+    default:
+      return channel_affine_as<T, identity_fn>(args);
   }
 }
 
@@ -198,9 +202,12 @@ void batch_norm_backward_as(const BatchNormBackwardArgs<T>& args) {
 template <class T>
 void batch_norm_backward(const BatchNormBackwardArgs<T>& args) {
   switch (args.activation) {
-    case Activation::relu: return batch_norm_backward_as<T, relu_fn>(args);
-    case Activation::relu6: return batch_norm_backward_as<T, relu6_fn>(args);
-    default: return batch_norm_backward_as<T, identity_fn>(args);
+    case Activation::relu:
+      return batch_norm_backward_as<T, relu_fn>(args);
+    case Activation::relu6:
+      return batch_norm_backward_as<T, relu6_fn>(args);
+    default:
+      return batch_norm_backward_as<T, identity_fn>(args);
   }
 }
 
@@ -236,7 +243,8 @@ void layer_norm_backward(const LayerNormBackwardArgs<T>& args) {
   constexpr int64_t kRows = 32;
   const int64_t cols = args.cols, blocks = (args.rows + kRows - 1) / kRows;
   const bool wants_sums = args.grad_gamma || args.grad_beta;
-  T* partial = scratch(ScratchUse::partial).get<T>(wants_sums ? blocks * 2 * cols : 1);  // [blocks, {gamma, beta}, cols]
+  // [blocks, {gamma, beta}, cols]
+  T* partial = scratch(ScratchUse::partial).get<T>(wants_sums ? blocks * 2 * cols : 1);
   parallel_for(blocks, row_grain(kRows * cols), [&](int64_t first, int64_t last) {
     for (int64_t b = first; b < last; ++b) {
       T *sum_gx = partial + b * 2 * cols, *sum_g = sum_gx + cols;

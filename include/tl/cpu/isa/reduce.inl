@@ -118,7 +118,8 @@ template <class T, bool kMin>
 void reduce_extreme(const ReduceArgs<T>& args) {
   const int64_t axis = args.axis, inner = args.inner;
   const auto signed_load = [](const T* p, auto n) TL_INLINE_LAMBDA {
-    return kMin ? -Vec<T>::load(p, n) : Vec<T>::load(p, n);
+    const auto value = Vec<T>::load(p, n);
+    return kMin ? -value : value;
   };
   if (inner == 1) {
     parallel_for(args.outer, row_grain(axis), [&](int64_t first, int64_t last) {
@@ -157,10 +158,14 @@ void reduce_extreme(const ReduceArgs<T>& args) {
 template <class T>
 void reduce(const ReduceArgs<T>& args) {
   switch (args.reduction) {
-    case Reduction::sum: return reduce_sum(args, 1);
-    case Reduction::mean: return reduce_sum(args, static_cast<double>(args.axis));
-    case Reduction::max: return reduce_extreme<T, false>(args);
-    case Reduction::min: return reduce_extreme<T, true>(args);
+    case Reduction::sum:
+      return reduce_sum(args, 1);
+    case Reduction::mean:
+      return reduce_sum(args, static_cast<double>(args.axis));
+    case Reduction::max:
+      return reduce_extreme<T, false>(args);
+    case Reduction::min:
+      return reduce_extreme<T, true>(args);
   }
 }
 

@@ -15,6 +15,9 @@ struct VectorTypes<double> {
   typedef int64_t Lane;
 };
 
+template <class T>
+concept Number = std::is_arithmetic_v<T>;
+
 /// The count of a full vector, known to the compiler: `Vec::load(p, Whole{})` is one instruction.
 struct Whole {};
 
@@ -43,9 +46,8 @@ struct Vec {
 
   Vec() = default;
   TL_ALWAYS_INLINE Vec(Native native) : v(native) {}
-  template <class Number>
-    requires std::is_arithmetic_v<Number>
-  TL_ALWAYS_INLINE Vec(Number value) : v(static_cast<T>(value) - Native{}) {}  // every lane
+  template <Number N>
+  TL_ALWAYS_INLINE Vec(N value) : v(static_cast<T>(value) - Native{}) {}  // every lane
 
   static TL_ALWAYS_INLINE Vec load(const T* p) {
     Vec out;
@@ -59,8 +61,7 @@ struct Vec {
   /// The first n lanes (0 <= n < kLanes); the others are zero. Memory past them is not touched.
   static TL_ALWAYS_INLINE Vec load(const T* p, int64_t n) {
 #if TL_X86 && TL_VECTOR_BYTES == 64
-    if constexpr (sizeof(T) == 4)
-      return Vec((Native)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p));
+    if constexpr (sizeof(T) == 4) return Vec((Native)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p));
 #elif TL_X86 && TL_VECTOR_BYTES == 32
     if constexpr (sizeof(T) == 4) return Vec((Native)_mm256_maskload_ps(p, first_lanes(n)));
 #endif
@@ -92,10 +93,10 @@ struct Vec {
   friend TL_ALWAYS_INLINE Vec& operator*=(Vec& a, Vec b) { return a = a * b; }
 
 #if TL_X86 && TL_VECTOR_BYTES == 64
-#define TL_COMPARE(op, predicate)                                                                             \
-  friend TL_ALWAYS_INLINE Mask<T> operator op(Vec a, Vec b) {                                                 \
-    if constexpr (sizeof(T) == 4) return {_mm512_cmp_ps_mask((__m512)a.v, (__m512)b.v, predicate)};           \
-    else return {_mm512_cmp_pd_mask((__m512d)a.v, (__m512d)b.v, predicate)};                                  \
+#define TL_COMPARE(op, predicate)                                                                   \
+  friend TL_ALWAYS_INLINE Mask<T> operator op(Vec a, Vec b) {                                       \
+    if constexpr (sizeof(T) == 4) return {_mm512_cmp_ps_mask((__m512)a.v, (__m512)b.v, predicate)}; \
+    else return {_mm512_cmp_pd_mask((__m512d)a.v, (__m512d)b.v, predicate)};                        \
   }
 #else
 #define TL_COMPARE(op, predicate) \
@@ -200,9 +201,13 @@ TL_ALWAYS_INLINE IndexVec<T> select(Mask<T> mask, IndexVec<T> if_true, IndexVec<
 
 /// Replaces the lanes that a vector of n lanes does not have.
 template <class T>
-TL_ALWAYS_INLINE Vec<T> fill_rest(Vec<T> a, Whole, T) { return a; }
+TL_ALWAYS_INLINE Vec<T> fill_rest(Vec<T> a, Whole, T) {
+  return a;
+}
 template <class T>
-TL_ALWAYS_INLINE Vec<T> fill_rest(Vec<T> a, int64_t n, T value) { return select(first_lanes<T>(n), a, Vec<T>(value)); }
+TL_ALWAYS_INLINE Vec<T> fill_rest(Vec<T> a, int64_t n, T value) {
+  return select(first_lanes<T>(n), a, Vec<T>(value));
+}
 
 /// a * b + c, rounded once where the instruction set has it.
 template <class T>
@@ -219,8 +224,8 @@ TL_ALWAYS_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
 #endif
 }
 
-/// a * b + c, rounded once on every instruction set. Float goes through double where there is no such instruction, and is
-/// rounded twice in one case of 2^29.
+/// a * b + c, rounded once on every instruction set. Float goes through double where there is no such instruction, and
+/// is rounded twice in one case of 2^29.
 template <class T>
 TL_ALWAYS_INLINE Vec<T> fused(Vec<T> a, Vec<T> b, Vec<T> c) {
 #if TL_X86 && TL_VECTOR_BYTES == 16
@@ -316,16 +321,19 @@ TL_ALWAYS_INLINE Vec<T> sqrt(Vec<T> a) {
   return a;
 }
 
+template <class T, class Index, int... i>
+TL_ALWAYS_INLINE Vec<T> shuffle(Vec<T> a, Vec<T> b, Index index, std::integer_sequence<int, i...>) {
+  return Vec<T>(__builtin_shufflevector(a.v, b.v, index(i)...));
+}
+
 /// Lane i of the result is lane index(i) of a, then of b.
 template <class T, class Index>
 TL_ALWAYS_INLINE Vec<T> shuffle(Vec<T> a, Vec<T> b, Index index) {
-  return [&]<int... i>(std::integer_sequence<int, i...>) TL_INLINE_LAMBDA {
-    return Vec<T>(__builtin_shufflevector(a.v, b.v, index(i)...));
-  }(std::make_integer_sequence<int, Vec<T>::kLanes>{});
+  return shuffle(a, b, index, std::make_integer_sequence<int, Vec<T>::kLanes>{});
 }
 
-/// Transposes the square that the rows form: pairs of rows kWidth apart exchange the blocks of kWidth lanes that are on the
-/// wrong side of the diagonal, from the largest blocks down to single lanes.
+/// Transposes the square that the rows form: pairs of rows kWidth apart exchange the blocks of kWidth lanes that are on
+/// the wrong side of the diagonal, from the largest blocks down to single lanes.
 template <int kWidth, class T>
 TL_ALWAYS_INLINE void transpose(Vec<T> (&rows)[Vec<T>::kLanes]) {
   constexpr int kLanes = Vec<T>::kLanes;
@@ -333,8 +341,8 @@ TL_ALWAYS_INLINE void transpose(Vec<T> (&rows)[Vec<T>::kLanes]) {
   for (int i = 0; i < kLanes; ++i) {
     if (i & kWidth) continue;
     const Vec<T> a = rows[i], b = rows[i + kWidth];
-    rows[i] = shuffle(a, b, [](int lane) constexpr { return lane & kWidth ? kLanes + lane - kWidth : lane; });
-    rows[i + kWidth] = shuffle(a, b, [](int lane) constexpr { return lane & kWidth ? kLanes + lane : lane + kWidth; });
+    rows[i] = shuffle(a, b, [](int lane) { return lane & kWidth ? kLanes + lane - kWidth : lane; });
+    rows[i + kWidth] = shuffle(a, b, [](int lane) { return lane & kWidth ? kLanes + lane : lane + kWidth; });
   }
   if constexpr (kWidth > 1) transpose<kWidth / 2>(rows);
 }
@@ -345,7 +353,7 @@ TL_ALWAYS_INLINE T across(Vec<T> a, const Join& join) {
   if constexpr (kDistance == 0) {
     return a.v[0];
   } else {
-    const auto rotated = shuffle(a, a, [](int i) constexpr { return (i + kDistance) % Vec<T>::kLanes; });
+    const auto rotated = shuffle(a, a, [](int i) { return (i + kDistance) % Vec<T>::kLanes; });
     return across<kDistance / 2>(join(a, rotated), join);
   }
 }
@@ -358,10 +366,11 @@ TL_ALWAYS_INLINE T sum(Vec<T> a) {
 /// The largest lane; NaN if one is NaN.
 template <class T>
 TL_ALWAYS_INLINE T max_lane(Vec<T> a) {
-  return across<Vec<T>::kLanes / 2>(a, [](Vec<T> x, Vec<T> y) TL_INLINE_LAMBDA { return select(x == x, max(x, y), x); });
+  const auto larger = [](Vec<T> x, Vec<T> y) TL_INLINE_LAMBDA { return select(x == x, max(x, y), x); };
+  return across<Vec<T>::kLanes / 2>(a, larger);
 }
 
-/// Calls body(i, n) for the vectors of [first, last): n is Whole{}, but for a last, partial one the number of its lanes.
+/// Calls body(i, n) for the vectors of [first, last): n is Whole{}, or the number of lanes of a last, partial one.
 template <class T, class Body>
 TL_ALWAYS_INLINE void for_each_vector(int64_t first, int64_t last, Body&& body) {
   int64_t i = first;
