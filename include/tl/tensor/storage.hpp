@@ -1,5 +1,6 @@
 // Memory of tensors: aligned, cached, counted.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -40,17 +41,23 @@ class Storage {
   Device device() const { return device_; }
   bool writable() const { return writable_; }
 
-  /// How often the content was handed out for writing; autograd compares it to find changes in place.
+  /// Changes whenever the content is handed out for writing, to a number that no storage had before: equal versions mean
+  /// equal content. Autograd and caches of derived values compare it.
   uint64_t version() const { return version_; }
-  void bump_version() { ++version_; }
+  void bump_version() { version_ = next_version(); }
 
  private:
+  static uint64_t next_version() {
+    static std::atomic<uint64_t> counter{0};
+    return counter.fetch_add(1, std::memory_order_relaxed);
+  }
+
   void* data_ = nullptr;
   size_t bytes_ = 0;
   size_t block_bytes_ = 0;  // what the allocator gave; 0 when owned by somebody else
   Device device_;
   bool writable_ = true;
-  uint64_t version_ = 0;
+  uint64_t version_ = next_version();
   std::shared_ptr<const void> owner_;
 };
 
