@@ -165,7 +165,8 @@ class Tensor {
     return out;
   }
 
-  /// Converted element by element; integers from floats are truncated.
+  /// Converted element by element. Integers from floats are truncated; what lies beyond their range becomes its end, and
+  /// NaN 0.
   Tensor to(DType target) const;
 
   // ---- changing in place ----
@@ -212,9 +213,10 @@ class Tensor {
 
   Tensor(std::shared_ptr<Storage> storage, size_t byte_offset, const Shape& shape, DType dtype)
       : body_(std::make_shared<Body>(Body{std::move(storage), byte_offset, shape, dtype, nullptr})) {
-    require<ShapeError>(byte_offset + static_cast<size_t>(shape.numel()) * size_of(dtype) <= body_->storage->bytes(),
-                        "Tensor: ", shape, " of ", dtype, " at byte ", byte_offset, " does not fit into ",
-                        body_->storage->bytes(), " bytes");
+    const size_t available = body_->storage->bytes();
+    const size_t wanted = static_cast<size_t>(shape.numel()) * size_of(dtype);
+    require<ShapeError>(byte_offset <= available && wanted <= available - byte_offset, "Tensor: ", shape, " of ", dtype,
+                        " at byte ", byte_offset, " does not fit into ", available, " bytes");
   }
 
   const Body& body(std::string_view what) const {

@@ -1,6 +1,7 @@
 // Definitions of tensor.hpp.
 #pragma once
 #include <cmath>
+#include <limits>
 
 #include "tl/tensor/tensor.hpp"
 
@@ -24,12 +25,24 @@ decltype(auto) visit_dtype(DType dtype, Body&& body) {
   fail<DTypeError>("unknown element type ", static_cast<int>(dtype));
 }
 
+/// Truncated; beyond the range of To its end, and 0 for NaN: a plain cast would be undefined.
+template <class To, class From>
+To to_integer(From value) {
+  constexpr auto kLow = static_cast<From>(std::numeric_limits<To>::min());
+  constexpr auto kHigh = static_cast<From>(std::numeric_limits<To>::max());  // may round up to one beyond
+  if (std::isnan(value)) return 0;
+  if (value <= kLow) return std::numeric_limits<To>::min();
+  if (value >= kHigh) return std::numeric_limits<To>::max();
+  return static_cast<To>(value);
+}
+
 template <class To, class From>
 To convert(From value) {
   if constexpr (std::is_same_v<From, BFloat16> || std::is_same_v<From, Float16>) return convert<To>(to_float(value));
   else if constexpr (std::is_same_v<To, BFloat16>) return to_bfloat16(static_cast<float>(value));
   else if constexpr (std::is_same_v<To, Float16>) return to_float16(static_cast<float>(value));
   else if constexpr (std::is_same_v<To, bool>) return value != From(0);
+  else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) return to_integer<To>(value);
   else return static_cast<To>(value);
 }
 
