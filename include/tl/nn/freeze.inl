@@ -41,7 +41,9 @@ TL_INLINE int64_t set_frozen_by_glob(nn::Module& net, std::string_view glob, boo
   }
   bool any_module = false;
   for (const auto& module : nn::named_modules(net)) {
-    if (module.name.empty() || !covers(glob, module.name)) continue;
+    if (module.name.empty()) continue;
+    names.push_back(module.name);
+    if (!covers(glob, module.name)) continue;
     module.module->set_frozen_flag(frozen);
     any_module = true;
   }

@@ -139,6 +139,8 @@ TL_INLINE std::vector<NamedParameter> select_parameters(Module& root, std::strin
     names.push_back(p.name);
     if (matches) out.push_back(std::move(p));
   }
+  for (const NamedModule& module : named_modules(root))
+    if (!module.name.empty()) names.push_back(module.name);
   require<UsageError>(!out.empty(), "select: no parameter matches \"", glob, "\". ", nearest_names(glob, names));
   return out;
 }
@@ -154,6 +156,7 @@ TL_INLINE Module& find_module(Module& root, std::string_view name) {
 
 TL_INLINE std::string nearest_names(std::string_view wrong, const std::vector<std::string>& names, size_t count) {
   constexpr size_t kComparable = 4000;  // a hint is not worth minutes on a hostile list
+  while (wrong.ends_with('*') || wrong.ends_with('.')) wrong.remove_suffix(1);  // of a glob what it names
   std::vector<std::pair<size_t, std::string_view>> ranked;
   for (const std::string& name : names)
     if (ranked.size() < kComparable && name.size() < 256 && wrong.size() < 256)
