@@ -60,6 +60,7 @@ TL_INLINE void run_backward(const Tensor& root, const Tensor& grad_of_root) {
       const Edge edge = std::move(edges[i]);
       edges[i] = {};
       if (!edge.wanted() || !gradients[i].defined()) continue;
+      if (edge.leaf && !edge.leaf->requires_grad) continue;  // frozen since forward
       Tensor gradient = std::move(gradients[i]);
       require<ShapeError>(gradient.shape() == edge.shape, node->name(), ": backward returned a gradient ",
                           gradient.shape(), " for input ", i, ", which is ", edge.shape);
