@@ -1,0 +1,50 @@
+// Prediction for single pictures, from files and from memory, with the preprocessing that the model file asks for.
+#pragma once
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tl/models/model_file.hpp"
+
+namespace tl::inline TL_ABI {
+namespace models {
+
+struct Prediction {
+  std::string name;         ///< of the likeliest class, or its number
+  int64_t index = 0;        ///< of the likeliest class
+  double probability = 0;
+  std::vector<float> logits;
+  std::vector<float> probabilities;
+
+  /// The k likeliest classes, the first of equals first.
+  std::vector<int64_t> top(int64_t k) const;
+};
+
+/// A network ready to predict. Pictures go in as they are: size, crop, channel order and normalisation come from the file, and
+/// nobody else applies them. The path of a file and the same picture in memory give equal logits.
+class ImagePredictor {
+ public:
+  /// Errors: as load_image_model.
+  explicit ImagePredictor(const std::string& model_file, const std::string& arch = "");
+  explicit ImagePredictor(ImageModel model);
+
+  Prediction predict(const Image& image);
+  Prediction predict(const ImageView& image);
+  /// Errors: IoError, FormatError for a picture that cannot be read.
+  Prediction predict_file(const std::string& path);
+
+  const ImageModel& model() const { return model_; }
+  /// The class' name, or its number when the file names none.
+  std::string class_name(int64_t index) const;
+
+ private:
+  ImageModel model_;
+  Pipeline pipeline_;
+};
+
+}  // namespace models
+}  // namespace tl::inline TL_ABI
+
+#if TL_HEADER_ONLY
+#include "tl/models/predict.inl"
+#endif

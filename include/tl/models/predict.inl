@@ -1,0 +1,56 @@
+// Definitions of models/predict.hpp.
+#pragma once
+#include <algorithm>
+#include <numeric>
+
+#include "tl/models/predict.hpp"
+#include "tl/ops/softmax.hpp"
+
+namespace tl::inline TL_ABI {
+namespace models {
+
+TL_INLINE std::vector<int64_t> Prediction::top(int64_t k) const {
+  std::vector<int64_t> order(probabilities.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return probabilities[static_cast<size_t>(a)] > probabilities[static_cast<size_t>(b)];
+  });
+  order.resize(std::min(order.size(), static_cast<size_t>(std::max<int64_t>(k, 0))));
+  return order;
+}
+
+TL_INLINE ImagePredictor::ImagePredictor(const std::string& model_file, const std::string& arch)
+    : ImagePredictor(load_image_model(model_file, arch)) {}
+
+TL_INLINE ImagePredictor::ImagePredictor(ImageModel model)
+    : model_(std::move(model)), pipeline_(eval_transform(model_.info.preprocess)) {
+  model_.net->eval();
+}
+
+TL_INLINE std::string ImagePredictor::class_name(int64_t index) const {
+  const auto& names = model_.info.classes;
+  return index >= 0 && static_cast<size_t>(index) < names.size() ? names[static_cast<size_t>(index)] : std::to_string(index);
+}
+
+TL_INLINE Prediction ImagePredictor::predict(const Image& image) {
+  const NoGrad no_grad;
+  const Preprocess& input = model_.info.preprocess;
+  Tensor x = Tensor::empty({1, input.size, input.size, input.channels()});
+  pipeline_(image, x.mutable_data<float>());
+  const Tensor logits = (*model_.net)(x), probabilities = softmax(logits);
+  Prediction out;
+  out.logits.assign(logits.values<float>().begin(), logits.values<float>().end());
+  out.probabilities.assign(probabilities.values<float>().begin(), probabilities.values<float>().end());
+  const auto best = std::max_element(out.probabilities.begin(), out.probabilities.end());
+  out.index = best - out.probabilities.begin();
+  out.probability = static_cast<double>(*best);
+  out.name = class_name(out.index);
+  return out;
+}
+
+TL_INLINE Prediction ImagePredictor::predict(const ImageView& image) { return predict(to_image(image)); }
+
+TL_INLINE Prediction ImagePredictor::predict_file(const std::string& path) { return predict(load_image(path)); }
+
+}  // namespace models
+}  // namespace tl::inline TL_ABI
