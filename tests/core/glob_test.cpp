@@ -60,8 +60,8 @@ TEST_CASE("globs match whole dotted names") {
       {"Conv1", "conv1", false},
   };
   for (const Row& row : rows) {
-    CAPTURE(row.pattern);
-    CAPTURE(row.name);
+    CAPTURE(std::string(row.pattern));
+    CAPTURE(std::string(row.name));
     CHECK(glob_match(row.pattern, row.name) == row.matches);
   }
 }

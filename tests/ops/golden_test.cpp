@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "ops/isa.hpp"
 #include "support.hpp"
 #include "tl/autograd/engine.hpp"
 #include "tl/ops/attention.hpp"
@@ -46,7 +47,8 @@ Tensor tensor_of(const json& spec, DType floating) {
   } else {
     for (size_t i = 0; i < values.size(); ++i)
       values[i] = spec["d"].get<double>() +
-                  spec["c"].get<double>() * std::sin(spec["a"].get<double>() + spec["b"].get<double>() * static_cast<double>(i));
+                  spec["c"].get<double>() *
+                      std::sin(spec["a"].get<double>() + spec["b"].get<double>() * static_cast<double>(i));
   }
   const DType target = dtype == "f64" ? floating : DType::i32;  // masks are i32 in tl
   return Tensor::from(values, shape).to(target);
@@ -60,7 +62,9 @@ struct Case {
   const json& options() const { return spec["options"]; }
   Tensor& operator[](const std::string& name) { return inputs[name]; }  // undefined when left out
   int axis() const { return options()["axis"].get<int>(); }
-  tl::Pair pair(const char* name) const { return {options()[name][0].get<int64_t>(), options()[name][1].get<int64_t>()}; }
+  tl::Pair pair(const char* name) const {
+    return {options()[name][0].get<int64_t>(), options()[name][1].get<int64_t>()};
+  }
   tl::Padding padding() const {
     const json& p = options()["padding"];
     if (p.is_string()) return tl::Padding::same_tf();
@@ -77,11 +81,16 @@ struct Case {
 template <class T, class F>
 Tensor with_list(const std::vector<T>& v, F f) {
   switch (v.size()) {
-    case 1: return f(std::initializer_list<T>{v[0]});
-    case 2: return f(std::initializer_list<T>{v[0], v[1]});
-    case 3: return f(std::initializer_list<T>{v[0], v[1], v[2]});
-    case 4: return f(std::initializer_list<T>{v[0], v[1], v[2], v[3]});
-    default: throw std::logic_error("lists of 1 to 4 elements");
+    case 1:
+      return f(std::initializer_list<T>{v[0]});
+    case 2:
+      return f(std::initializer_list<T>{v[0], v[1]});
+    case 3:
+      return f(std::initializer_list<T>{v[0], v[1], v[2]});
+    case 4:
+      return f(std::initializer_list<T>{v[0], v[1], v[2], v[3]});
+    default:
+      throw std::logic_error("lists of 1 to 4 elements");
   }
 }
 
@@ -178,7 +187,9 @@ Tensor bce_with_logits_case(Case& c) {
     columns.push_back(bce_with_logits(slice(c["x"], 1, j, j + 1), slice(c["target"], 1, j, j + 1),
                                       c["pos_weight"].to(DType::f64).data<double>()[j], tl::LossReduction::none));
   const Tensor all = tl::concat(columns, 1);
-  return c.reduction() == tl::LossReduction::mean ? mean(all) : c.reduction() == tl::LossReduction::sum ? sum(all) : all;
+  return c.reduction() == tl::LossReduction::mean  ? mean(all)
+         : c.reduction() == tl::LossReduction::sum ? sum(all)
+                                                   : all;
 }
 
 Tensor batch_norm_case(Case& c) {
@@ -194,7 +205,9 @@ Tensor batch_norm_case(Case& c) {
 const std::map<std::string, std::function<Tensor(Case&)>>& operations() {
   using tl::PoolOptions;
   const auto pool = [](Case& c) {
-    return PoolOptions{.kernel = c.pair("kernel"), .stride = c.pair("stride"), .padding = c.padding(),
+    return PoolOptions{.kernel = c.pair("kernel"),
+                       .stride = c.pair("stride"),
+                       .padding = c.padding(),
                        .ceil_mode = c.options()["ceil_mode"].get<bool>(),
                        .count_include_pad = c.options().value("count_include_pad", true)};
   };
@@ -212,7 +225,9 @@ const std::map<std::string, std::function<Tensor(Case&)>>& operations() {
       {"conv2d",
        [](Case& c) {
          return conv2d(c["x"], c["weight"], c["bias"],
-                       {.stride = c.pair("stride"), .padding = c.padding(), .dilation = c.pair("dilation"),
+                       {.stride = c.pair("stride"),
+                        .padding = c.padding(),
+                        .dilation = c.pair("dilation"),
                         .groups = c.options()["groups"].get<int64_t>()});
        }},
       {"max_pool2d", [pool](Case& c) { return max_pool2d(c["x"], pool(c)); }},
@@ -220,11 +235,11 @@ const std::map<std::string, std::function<Tensor(Case&)>>& operations() {
       {"adaptive_avg_pool2d", adaptive_avg_pool},
       {"global_avg_pool", [](Case& c) { return global_avg_pool(c["x"]); }},
       {"batch_norm", batch_norm_case},
-      {"layer_norm", [](Case& c) { return layer_norm(c["x"], c["weight"], c["bias"], c.options()["eps"].get<double>()); }},
+      {"layer_norm",
+       [](Case& c) { return layer_norm(c["x"], c["weight"], c["bias"], c.options()["eps"].get<double>()); }},
       {"relu", [](Case& c) { return relu(c["x"]); }},
       {"relu6", [](Case& c) { return relu6(c["x"]); }},
-      {"gelu",
-       [](Case& c) { return c.options()["approximate"] == "tanh" ? gelu_tanh(c["x"]) : gelu(c["x"]); }},
+      {"gelu", [](Case& c) { return c.options()["approximate"] == "tanh" ? gelu_tanh(c["x"]) : gelu(c["x"]); }},
       {"silu", [](Case& c) { return silu(c["x"]); }},
       {"sigmoid", [](Case& c) { return sigmoid(c["x"]); }},
       {"tanh", [](Case& c) { return tanh(c["x"]); }},
@@ -252,7 +267,8 @@ const std::map<std::string, std::function<Tensor(Case&)>>& operations() {
       {"attention",
        [](Case& c) {
          return attention(c["query"], c["key"], c["value"],
-                          {.key_mask = c["key_mask"], .causal = c.options()["causal"].get<bool>(),
+                          {.key_mask = c["key_mask"],
+                           .causal = c.options()["causal"].get<bool>(),
                            .scale = c.options().value("scale", 0.0)});
        }},
       {"concat",
@@ -268,7 +284,8 @@ const std::map<std::string, std::function<Tensor(Case&)>>& operations() {
       {"pad",
        [](Case& c) {
          std::vector<tl::PadWidth> widths;
-         for (const json& pair : c.options()["pads"]) widths.push_back({pair[0].get<int64_t>(), pair[1].get<int64_t>()});
+         for (const json& pair : c.options()["pads"])
+           widths.push_back({pair[0].get<int64_t>(), pair[1].get<int64_t>()});
          return with_list(widths, [&](std::initializer_list<tl::PadWidth> list) {
            return pad(c["x"], list, c.options()["value"].get<double>());
          });
@@ -302,6 +319,7 @@ std::string difference(const Tensor& got, const json& expected, const Shape& sha
 }
 
 void check_all(DType floating, const Tolerance& general) {
+  TL_NEEDS_ISA();
   TL_NEEDS(tl_test::golden("ops.json"));
   std::ifstream file(tl_test::golden("ops.json"));
   const json golden = json::parse(file);

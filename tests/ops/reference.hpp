@@ -87,7 +87,8 @@ template <class F>
 Array zip(const Array& a, const Array& b, F f) {
   std::vector<int64_t> shape;
   for (int back = std::max(a.shape.rank(), b.shape.rank()); back >= 1; --back) {
-    const int64_t size_a = back <= a.shape.rank() ? a.shape[-back] : 1, size_b = back <= b.shape.rank() ? b.shape[-back] : 1;
+    const int64_t size_a = back <= a.shape.rank() ? a.shape[-back] : 1,
+                  size_b = back <= b.shape.rank() ? b.shape[-back] : 1;
     shape.push_back(size_a == 1 ? size_b : size_a);
   }
   return generate(Shape(shape.begin(), shape.end()),
@@ -149,7 +150,8 @@ inline std::pair<Array, Array> top_k(const Array& x, int64_t k) {
   for (int64_t r = 0; r < x.size() / cols; ++r) {
     std::vector<int64_t> order;
     for (int64_t c = 0; c < cols; ++c) order.push_back(c);
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return x[r * cols + a] > x[r * cols + b]; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int64_t a, int64_t b) { return x[r * cols + a] > x[r * cols + b]; });
     for (int64_t i = 0; i < k; ++i) {
       places[r * k + i] = static_cast<double>(order[static_cast<size_t>(i)]);
       values[r * k + i] = x[r * cols + order[static_cast<size_t>(i)]];
@@ -170,8 +172,8 @@ inline Array matmul(const Array& a, const Array& b, bool transpose_a = false, bo
       for (int64_t j = 0; j < n; ++j)
         for (int64_t l = 0; l < k; ++l) {
           const int64_t from_b = b.shape.rank() == 2 ? 0 : p * k * n;
-          y[(p * m + i) * n + j] += a[p * m * k + (transpose_a ? l * m + i : i * k + l)] *
-                                    b[from_b + (transpose_b ? j * k + l : l * n + j)];
+          y[(p * m + i) * n + j] +=
+              a[p * m * k + (transpose_a ? l * m + i : i * k + l)] * b[from_b + (transpose_b ? j * k + l : l * n + j)];
         }
   return y;
 }
@@ -207,7 +209,8 @@ inline Array conv2d(const Array& x, const Array& weight, const Array* bias, cons
     double sum = bias ? (*bias)[o] : 0;
     for (int64_t r = 0; r < w.kh; ++r)
       for (int64_t s = 0; s < w.kw; ++s) {
-        const int64_t i = c[1] * w.stride_h + r * w.dilation_h - w.top, j = c[2] * w.stride_w + s * w.dilation_w - w.left;
+        const int64_t i = c[1] * w.stride_h + r * w.dilation_h - w.top,
+                      j = c[2] * w.stride_w + s * w.dilation_w - w.left;
         if (i < 0 || i >= x.shape[1] || j < 0 || j >= x.shape[2]) continue;
         for (int64_t p = 0; p < cin; ++p) sum += x.at(c[0], i, j, group * cin + p) * weight.at(o, r, s, p);
       }
@@ -265,7 +268,8 @@ inline Array layer_norm(const Array& x, const Array* gamma, const Array* beta, d
     for (int64_t c = 0; c < cols; ++c) mean += x[r * cols + c] / static_cast<double>(cols);
     for (int64_t c = 0; c < cols; ++c) variance += std::pow(x[r * cols + c] - mean, 2) / static_cast<double>(cols);
     for (int64_t c = 0; c < cols; ++c)
-      y[r * cols + c] = (gamma ? (*gamma)[c] : 1) * (x[r * cols + c] - mean) / std::sqrt(variance + eps) + (beta ? (*beta)[c] : 0);
+      y[r * cols + c] =
+          (gamma ? (*gamma)[c] : 1) * (x[r * cols + c] - mean) / std::sqrt(variance + eps) + (beta ? (*beta)[c] : 0);
   }
   return y;
 }

@@ -2,24 +2,15 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
 #include "ops/cases.hpp"
+#include "ops/isa.hpp"
 #include "ops/refusals.hpp"
 #include "support.hpp"
 #include "tl/autograd/engine.hpp"
 #include "tl/autograd/gradcheck.hpp"
 #include "tl/core/parallel.hpp"
-
-/// Leaves the test case when TL_ISA asks for more than this processor has.
-#define TL_NEEDS_ISA()                                                                        \
-  do {                                                                                        \
-    const char* asked = std::getenv("TL_ISA");                                                \
-    for (const tl::Isa isa : {tl::Isa::avx2, tl::Isa::avx512})                                \
-      if (asked && asked == tl::name_of(isa) && isa > tl::best_isa())                         \
-        TL_SKIP(tl::text("this processor has no ", isa, ", at most ", tl::best_isa()));       \
-  } while (false)
 
 namespace {
 
@@ -70,7 +61,8 @@ Outcome outcome_of(const Row& row, DType dtype, size_t wanting = kAll, Device de
   Outcome out{y.detach(), Tensors(inputs.size())};
   if (!tl::grad_enabled() || !y.requires_grad()) return out;
   std::vector<float> weights(static_cast<size_t>(y.numel()));
-  for (size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<float>(std::cos(0.7 * static_cast<double>(i) + 0.3));
+  for (size_t i = 0; i < weights.size(); ++i)
+    weights[i] = static_cast<float>(std::cos(0.7 * static_cast<double>(i) + 0.3));
   y.backward(Tensor::from(weights, y.shape()).to(dtype).to(device));
   for (size_t i = 0; i < inputs.size(); ++i)
     if (inputs[i].defined()) out.gradients[i] = inputs[i].grad();
@@ -88,8 +80,8 @@ std::string difference(const Tensor& got, const Array& expected, double toleranc
   for (size_t i = 0; i < expected.values.size(); ++i) {
     const double value = expected.values[i], error = std::abs(wide.values<double>()[i] - value);
     if (!(error <= tolerance * (std::abs(value) + scale) + floor))
-      return tl::text("element ", i, " of ", got.shape(), ": ", wide.values<double>()[i], ", expected ", value, ", relative ",
-                      error / (std::abs(value) + scale));
+      return tl::text("element ", i, " of ", got.shape(), ": ", wide.values<double>()[i], ", expected ", value,
+                      ", relative ", error / (std::abs(value) + scale));
   }
   return "";
 }
@@ -138,7 +130,8 @@ TEST_CASE("in double precision every gradient is that of finite differences") {
     const Tensors inputs = tensors_of(row, DType::f64, kAll);
     if (!row.options.gradcheck || !row.run(inputs).requires_grad()) continue;
     CAPTURE(row.name);
-    const tl::GradcheckResult result = tl::gradcheck(row.run, inputs, {.relative_tolerance = 2e-6, .absolute_tolerance = 2e-8});
+    const tl::GradcheckResult result =
+        tl::gradcheck(row.run, inputs, {.relative_tolerance = 2e-6, .absolute_tolerance = 2e-8});
     INFO(result.message);
     CHECK(result.passed);
   }
