@@ -1,10 +1,10 @@
-// The memory cache behind tl::cuda::allocate. Plain C++: where memory really comes from is told to it, so the tests run it
-// without a GPU.
+// The memory cache behind tl::cuda::allocate. Plain C++: where memory really comes from is told to it, so the tests run
+// it without a GPU.
 //
-// Asking the driver for memory takes longer than most kernels, and giving memory back waits for the whole device. So the
-// cache asks for large segments, cuts blocks from them, joins neighbours again when they are freed, and keeps all of it.
-// A freed block is handed out again only on the stream that it was allocated on: there, work is in order, and what still
-// runs on the block is done before what comes next.
+// Asking the driver for memory takes longer than most kernels, and giving memory back waits for the whole device. So
+// the cache asks for large segments, cuts blocks from them, joins neighbours again when they are freed, and keeps all
+// of it. A freed block is handed out again only on the stream that it was allocated on: there, work is in order, and
+// what still runs on the block is done before what comes next.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -129,7 +129,8 @@ class CachingAllocator {
   /// Cuts what `block` has beyond `size` off, if it is worth keeping.
   void split(Block& block, std::size_t size) {
     if (block.size - size < kAlignment) return;
-    auto* rest = new Block{static_cast<std::byte*>(block.begin) + size, block.size - size, block.stream, &block, block.next};
+    auto* rest =
+        new Block{static_cast<std::byte*>(block.begin) + size, block.size - size, block.stream, &block, block.next};
     if (block.next != nullptr) block.next->previous = rest;
     block.next = rest;
     block.size = size;

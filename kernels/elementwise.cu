@@ -82,8 +82,8 @@ void affine(const AffineArgs<float>& args) {
 
 namespace {
 
-/// Whether two places of the nest may be the same in operand b. They are not if each step reaches beyond all that the smaller
-/// ones cover.
+/// Whether two places of the nest may be the same in operand b. They are not if each step reaches beyond all that the
+/// smaller ones cover.
 bool overlaps_in_b(const Nest& nest) {
   for (int d = 0; d < nest.rank; ++d) {
     const int64_t step = std::abs(nest.stride_b[d]);
@@ -117,9 +117,10 @@ void copy_transposed(const CopyStridedArgs<float>& args, const Nest& nest, int a
   }
   constexpr int64_t kMostInZ = 65535;
   const int64_t rows = nest.shape[along_x], cols = nest.shape[last];
-  const LaunchShape shape{.grid = {static_cast<unsigned>(ceil_div(cols, kTile)), static_cast<unsigned>(ceil_div(rows, kTile)),
-                                   static_cast<unsigned>(std::min(matrices.numel, kMostInZ))},
-                          .block = {kTile, kTileRows}};
+  const LaunchShape shape{
+      .grid = {static_cast<unsigned>(ceil_div(cols, kTile)), static_cast<unsigned>(ceil_div(rows, kTile)),
+               static_cast<unsigned>(std::min(matrices.numel, kMostInZ))},
+      .block = {kTile, kTileRows}};
   launch(copy_transposed_v2, shape, args.x, args.y, rows, cols, nest.stride_a[last], nest.stride_b[along_x], matrices,
          args.accumulate);
 }
@@ -153,8 +154,13 @@ void copy_strided(const CopyStridedArgs<float>& args) {
 void dropout(const DropoutArgs<float>& args) {
   if (args.n == 0) return;
   const float scale = args.probability < 1 ? 1.0f / (1.0f - args.probability) : 0.0f;
-  launch(dropout_v1, grid_for(ceil_div(args.n, 4 * args.group)), args.x, args.y, args.n, args.group, args.probability, scale,
-         args.seed, args.counter);
+  if (args.group == 1) {
+    launch(dropout_v2, grid_for(ceil_div(args.n, 4)), args.x, args.y, args.n, args.probability, scale, args.seed,
+           args.counter);
+  } else {
+    launch(dropout_v1, grid_for(args.n), args.x, args.y, args.n, args.group, args.probability, scale, args.seed,
+           args.counter);
+  }
 }
 
 }  // namespace tl::cuda

@@ -1,4 +1,5 @@
-// Element by element: unary functions, broadcast arithmetic, copies between layouts, dropout. All of it is bound by memory.
+// Element by element: unary functions, broadcast arithmetic, copies between layouts, dropout. All of it is bound by
+// memory.
 //
 //   rung                     what it adds
 //   unary_v1                 one thread per element
@@ -6,7 +7,9 @@
 //   binary_v1                any broadcast: the place of each operand from the element's number, by divisions
 //   binary_v2                operands of one shape, or one number: no divisions, 16-byte accesses
 //   copy_strided_v1          any layout: coalesced on y, whatever comes on x
-//   copy_transposed_v2       tiles through shared memory, coalesced on both sides; padded, so that no two lanes share a bank
+//   copy_transposed_v2       tiles through shared memory, coalesced on both sides; padded against bank conflicts
+//   dropout_v1               one thread and one call of the random function per element
+//   dropout_v2               one call for four elements, where each has a draw of its own
 //
 // The launchers in elementwise.cu pick the last rung that fits.
 #pragma once
@@ -44,14 +47,14 @@ TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void unary_v2(const float* x, float*
 }
 
 template <class Function>
-TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void unary_backward_v1(const float* kept, const float* grad_y, float* grad_x,
-                                                                   int64_t n) {
+TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void unary_backward_v1(const float* kept, const float* grad_y,
+                                                                   float* grad_x, int64_t n) {
   for_each_in_grid(n, 1, [&](int64_t i) { grad_x[i] = Function::gradient(kept[i], grad_y[i]); });
 }
 
 template <class Function>
-TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void unary_backward_v2(const float* kept, const float* grad_y, float* grad_x,
-                                                                   int64_t n) {
+TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void unary_backward_v2(const float* kept, const float* grad_y,
+                                                                   float* grad_x, int64_t n) {
   for_each_in_grid(n / 4 * 4, 4, [&](int64_t i) {
     const auto k = load_pack<4>(kept + i);
     auto g = load_pack<4>(grad_y + i);
@@ -164,8 +167,8 @@ TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void affine_v1(const float* x, float
 
 // ---- copies between layouts
 
-/// y (= or +=) x over the parallel dimensions of `outer`, one thread each; the thread takes `inner` in order, so that places
-/// of y that overlap there are summed in order.
+/// y (= or +=) x over the parallel dimensions of `outer`, one thread each; the thread takes `inner` in order, so that
+/// places of y that overlap there are summed in order.
 TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void copy_strided_v1(const float* x, float* y, Nest outer, Nest inner,
                                                                  bool accumulate) {
   for_each_in_grid(outer.numel, 1, [&](int64_t i) {
@@ -184,10 +187,11 @@ TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void copy_strided_v1(const float* x,
 inline constexpr int kTile = 32;
 inline constexpr int kTileRows = 8;
 
-/// y[m][i, j] (= or +=) x[m][j, i] for each place m of `matrices`: x is contiguous along i (row stride stride_x), y along j.
-TL_KERNEL TL_LAUNCH_BOUNDS(kTile * kTileRows) void copy_transposed_v2(const float* x, float* y, int64_t rows, int64_t cols,
-                                                                      int64_t stride_x, int64_t stride_y, Nest matrices,
-                                                                      bool accumulate) {
+/// y[m][i, j] (= or +=) x[m][j, i] for each place m of `matrices`: x is contiguous along i (row stride stride_x), y
+/// along j.
+TL_KERNEL TL_LAUNCH_BOUNDS(kTile * kTileRows) void copy_transposed_v2(const float* x, float* y, int64_t rows,
+                                                                     int64_t cols, int64_t stride_x, int64_t stride_y,
+                                                                     Nest matrices, bool accumulate) {
   TL_SHARED(tile, float[kTile][kTile + 1]);
   const int tx = static_cast<int>(thread_idx().x), ty = static_cast<int>(thread_idx().y);
   const int64_t i0 = int64_t{block_idx().y} * kTile, j0 = int64_t{block_idx().x} * kTile;
@@ -210,15 +214,25 @@ TL_KERNEL TL_LAUNCH_BOUNDS(kTile * kTileRows) void copy_transposed_v2(const floa
 
 // ---- dropout
 
-/// One thread per draw of four words: the same mask as on the CPU.
+/// `group` neighbours share a draw. One thread per element; each draws for itself.
 TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void dropout_v1(const float* x, float* y, int64_t n, int64_t group,
-                                                            float probability, float scale, uint64_t seed, uint64_t counter) {
-  for_each_in_grid(n, 4 * group, [&](int64_t first) {
-    const auto words = Philox::at(seed, counter, static_cast<uint64_t>(first / (4 * group)));
-    TL_UNROLLED for (int word = 0; word < 4; ++word) {
-      const bool keep = Philox::uniform(words.w[word]) >= probability;
-      const int64_t begin = first + word * group, end = begin + group < n ? begin + group : n;
-      for (int64_t i = begin; i < end; ++i) y[i] = keep ? x[i] * scale : 0.0f;
+                                                            float probability, float scale, uint64_t seed,
+                                                            uint64_t counter) {
+  for_each_in_grid(n, 1, [&](int64_t i) {
+    const int64_t draw = i / group;
+    const auto words = Philox::at(seed, counter, static_cast<uint64_t>(draw / 4));
+    y[i] = Philox::uniform(words.w[draw % 4]) >= probability ? x[i] * scale : 0.0f;
+  });
+}
+
+/// A draw per element: the four words of one Philox call serve four elements.
+TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void dropout_v2(const float* x, float* y, int64_t n, float probability,
+                                                            float scale, uint64_t seed, uint64_t counter) {
+  for_each_in_grid(n, 4, [&](int64_t first) {
+    const auto words = Philox::at(seed, counter, static_cast<uint64_t>(first / 4));
+    TL_UNROLLED for (int k = 0; k < 4; ++k) {
+      const int64_t i = first + k;
+      if (i < n) y[i] = Philox::uniform(words.w[k]) >= probability ? x[i] * scale : 0.0f;
     }
   });
 }

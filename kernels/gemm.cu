@@ -16,7 +16,8 @@ void launch_gemm(const GemmArgs<float>& args, const GemmProblem& problem, int64_
   const auto kernel = args.transpose_a ? (args.transpose_b ? gemm_v4<kPer, true, true> : gemm_v4<kPer, true, false>)
                                        : (args.transpose_b ? gemm_v4<kPer, false, true> : gemm_v4<kPer, false, false>);
   const int64_t tiles = ceil_div(args.m, kEdge) * ceil_div(args.n, kEdge);
-  launch(kernel, {.grid = {static_cast<unsigned>(tiles), 1, static_cast<unsigned>(batch)}, .block = {kGemmThreads}}, problem);
+  launch(kernel, {.grid = {static_cast<unsigned>(tiles), 1, static_cast<unsigned>(batch)}, .block = {kGemmThreads}},
+         problem);
 }
 
 }  // namespace

@@ -1,11 +1,13 @@
 // C = activation(alpha op(A) op(B) + beta C + bias), single precision on the ordinary cores; see GemmArgs.
 //
-//   rung      what it adds                                                              reads of A and B per product
-//   gemm_v1   one thread per element of C, straight from memory                          2 loads
-//   gemm_v2   16 x 16 tiles of A and B in shared memory, used by all threads of a block   2 shared loads, 1/8 load
-//   gemm_v3   4 x 4 (or 8 x 8) elements of C per thread in registers, 16-byte loads         1/2 (1/4) shared load
-//   gemm_v4   two tiles in turn: the next one is on its way while this one is multiplied,    the same, but nobody waits;
-//             one barrier per tile instead of two                                            this one is launched
+//   rung      what it adds                                                           reads of A and B per product
+//   gemm_v1   one thread per element of C, straight from memory                      2 loads
+//   gemm_v2   16 x 16 tiles of A and B in shared memory, used by the whole block     2 shared loads, 1/8 load
+//   gemm_v3   4 x 4 (or 8 x 8) elements of C per thread in registers, 16-byte loads  1/2 (1/4) shared load
+//   gemm_v4   two tiles in turn: the next one is on its way while this one is        as v3, without waiting for memory
+//             multiplied, and one barrier per tile instead of two
+//
+// The launcher uses v4, with 8 x 8 elements per thread where there are enough tiles to fill a GPU.
 //
 // All rungs take all transposes and any sizes, leading dimensions and alignments. Products are added in order of k.
 #pragma once
@@ -168,14 +170,19 @@ struct TileMover {
   }
 };
 
-/// A thread's elements of C. They are groups of 4 x 4, 16 * 4 apart, so that the threads of a warp read neighbouring packs.
+/// A thread's elements of C. They are groups of 4 x 4, 16 * 4 apart, so that the threads of a warp read neighbouring
+/// packs.
 template <int kPer>
 struct Accumulator {
   static constexpr int kGroups = kPer / 4;
   float sum[kPer][kPer] = {};
 
-  static TL_DEVICE int row_of(int i) { return i / 4 * (kSide * 4) + static_cast<int>(thread_idx().x) / kSide * 4 + i % 4; }
-  static TL_DEVICE int col_of(int j) { return j / 4 * (kSide * 4) + static_cast<int>(thread_idx().x) % kSide * 4 + j % 4; }
+  static TL_DEVICE int row_of(int i) {
+    return i / 4 * (kSide * 4) + static_cast<int>(thread_idx().x) / kSide * 4 + i % 4;
+  }
+  static TL_DEVICE int col_of(int j) {
+    return j / 4 * (kSide * 4) + static_cast<int>(thread_idx().x) % kSide * 4 + j % 4;
+  }
 
   template <class Tile>
   TL_DEVICE void multiply(const Tile& tile_a, const Tile& tile_b) {
@@ -255,8 +262,8 @@ TL_KERNEL TL_LAUNCH_BOUNDS(kGemmThreads) void gemm_v4(GemmProblem batch) {
   bring(0);
   int turn = 0;
   for (int64_t k = 0; k < p.k; k += kDepth) {
-    // One barrier a round is enough: it says that this turn's tiles are complete, and that everybody is done with the other
-    // ones, which the end of the round overwrites.
+    // One barrier a round is enough: it says that this turn's tiles are complete, and that everybody is done with the
+    // other ones, which the end of the round overwrites.
     sync_block();
     const bool more = k + kDepth < p.k;
     if (more) {

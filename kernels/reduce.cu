@@ -12,7 +12,9 @@ namespace {
 
 constexpr int64_t kMostInX = 1 << 20, kMostInY = 65535;
 
-unsigned blocks_for(int64_t items, int64_t most = kMostInX) { return static_cast<unsigned>(std::clamp<int64_t>(items, 1, most)); }
+unsigned blocks_for(int64_t items, int64_t most = kMostInX) {
+  return static_cast<unsigned>(std::clamp<int64_t>(items, 1, most));
+}
 
 template <class Op, class In, class Out>
 void reduce_cut(const In* x, Out out, const CutAxis& cut) {
@@ -82,8 +84,8 @@ void scatter_axis(const ScatterAxisArgs<float>& args) {
 
 void top_k(const TopKArgs<float>& args) {
   if (args.rows * args.k == 0) return;
-  launch(top_k_v1, {.grid = {blocks_for(args.rows)}, .block = {kRowThreads}}, args.x, args.values, args.index, args.rows,
-         args.cols, args.k);
+  launch(top_k_v1, {.grid = {blocks_for(args.rows)}, .block = {kRowThreads}}, args.x, args.values, args.index,
+         args.rows, args.cols, args.k);
 }
 
 }  // namespace tl::cuda

@@ -1,13 +1,14 @@
-// Reductions over one axis of [outer, axis, inner]: sum, mean, max, min with the place. Bound by memory: x is read once.
+// Reductions over one axis of [outer, axis, inner]: sum, mean, max, min with the place. Bound by memory: x is read
+// once.
 //
 //   rung               what it adds
 //   reduce_rows_v1     inner = 1, one thread per row: neighbouring threads read far apart; only for very short rows
 //   reduce_rows_v2     a warp per row: its lanes read neighbours, shuffles combine
 //   reduce_rows_v3     a block per row: enough threads for long rows
-//   reduce_columns_v1  inner > 1, one thread per column: neighbours read neighbours, but the axis is walked by one thread
+//   reduce_columns_v1  inner > 1, one thread per column: neighbours read neighbours, but one thread walks the axis
 //   reduce_columns_v2  32 columns by 8 threads along the axis, combined in shared memory
-//   cut axis           few long rows or columns: each is cut into chunks that go over the whole GPU, then their results are
-//                      reduced by a second launch. No atomics: the order of additions is fixed, and so are the bits.
+//   cut axis           few long rows or columns: each is cut into chunks that go over the whole GPU, and a second
+//                      launch reduces their results. No atomics: the order of additions is fixed, and so are the bits.
 //
 // Also here: the backward pass of max and min, and top-k.
 #pragma once
@@ -115,7 +116,8 @@ inline constexpr int kRowWarps = 4;
 template <class Op, class In, class Out>
 TL_KERNEL TL_LAUNCH_BOUNDS(kRowWarps * kWarpSize) void reduce_rows_v2(const In* x, Out out, CutAxis cut) {
   const int warp = static_cast<int>(thread_idx().x) / kWarpSize;
-  for (int64_t slice = int64_t{block_idx().x} * kRowWarps + warp; slice < cut.slices(); slice += int64_t{grid_dim().x} * kRowWarps) {
+  for (int64_t slice = int64_t{block_idx().x} * kRowWarps + warp; slice < cut.slices();
+       slice += int64_t{grid_dim().x} * kRowWarps) {
     const auto state = warp_reduce(reduce_strided<Op>(x, cut, slice, lane(), kWarpSize), Op{});
     if (lane() == 0) out.put(slice, state);
   }
@@ -177,8 +179,9 @@ TL_KERNEL TL_LAUNCH_BOUNDS(kColumns * kColumnThreads) void reduce_columns_v2(con
 // ---- backward of max and min
 
 /// grad_x[outer, axis, inner] = grad_y[outer, inner] at the index, 0 elsewhere
-TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void scatter_axis_v1(const float* grad_y, const int32_t* index, float* grad_x,
-                                                                 int64_t axis, int64_t inner, int64_t n) {
+TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void scatter_axis_v1(const float* grad_y, const int32_t* index,
+                                                                 float* grad_x, int64_t axis, int64_t inner,
+                                                                 int64_t n) {
   for_each_in_grid(n, 1, [&](int64_t i) {
     const int64_t result = i / (axis * inner) * inner + i % inner;
     grad_x[i] = index[result] == i / inner % axis ? grad_y[result] : 0.0f;
@@ -187,8 +190,8 @@ TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void scatter_axis_v1(const float* gr
 
 // ---- top-k
 
-/// A block per row, one round per place: the best of what comes after the previous round's. For the few places that accuracy
-/// and predictions ask for.
+/// A block per row, one round per place: the best of what comes after the previous round's. For the few places that
+/// accuracy and predictions ask for.
 TL_KERNEL TL_LAUNCH_BOUNDS(kRowThreads) void top_k_v1(const float* x, float* values, int32_t* index, int64_t rows,
                                                       int64_t cols, int64_t k) {
   BlockReducer<kRowThreads> reduce;

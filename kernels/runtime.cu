@@ -64,7 +64,10 @@ Stream set_current_stream(Stream stream) {
 
 void synchronize() { check(cudaStreamSynchronize(native(current)), "waiting for the GPU"); }
 
-void* allocate(std::size_t bytes) { return allocator().allocate(bytes, current.handle); }
+void* allocate(std::size_t bytes) {
+  require<DeviceError>(device_count() > 0, "cuda: no GPU or no driver was found. Hint: use the CPU.");
+  return allocator().allocate(bytes, current.handle);
+}
 void deallocate(void* memory) noexcept { allocator().deallocate(memory); }
 MemoryStatistics memory_statistics() { return allocator().statistics(); }
 void reset_peak_bytes() { allocator().reset_peak(); }

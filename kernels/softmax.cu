@@ -55,7 +55,8 @@ void cross_entropy(const CrossEntropyArgs<float>& args) {
 }
 
 void cross_entropy_backward(const CrossEntropyBackwardArgs<float>& args) {
-  launch_by_row(args.rows, args.cols, cross_entropy_backward_v1<kWarpSize>, cross_entropy_backward_v1<kSoftmaxThreads>, args);
+  launch_by_row(args.rows, args.cols, cross_entropy_backward_v1<kWarpSize>, cross_entropy_backward_v1<kSoftmaxThreads>,
+                args);
 }
 
 }  // namespace tl::cuda

@@ -1,11 +1,12 @@
-// Softmax, log-softmax and cross-entropy over the rows of [rows, cols]. Bound by memory: one read and one write of the logits.
+// Softmax, log-softmax and cross-entropy over the rows of [rows, cols]. Bound by memory: one read and one write of the
+// logits.
 //
 //   rung                   what it adds
-//   softmax_v1<threads>    a warp or a block per row; x is read three times (largest, sum, result), mostly from the caches
+//   softmax_v1<threads>    a warp or a block per row; x is read three times (largest, sum, result), mostly from caches
 //   softmax_v2<items>      a warp per row that keeps the row in registers: x is read once. Up to 32 * items columns
 //   softmax_v3             a block per row that keeps the row in shared memory: x is read once, up to 12,288 columns
-//   cross_entropy_v1       softmax is never written: a row gives its loss and log-sum-exp, from which backward makes the
-//                          gradient in one pass
+//   cross_entropy_v1       softmax is never written: a row gives its loss and log-sum-exp, from which backward makes
+//                          the gradient in one pass
 #pragma once
 #include <type_traits>
 

@@ -1,6 +1,6 @@
 // The one layer that knows what kernels run on: a GPU, by nvcc, or the CPU emulator of tests/cuda/emulator, by g++ or
-// clang++. Kernels use the names below and nothing else of CUDA: no <<<>>>, no __shared__, no intrinsics, no PTX. So the same
-// source is run by the tests on machines without a GPU.
+// clang++. Kernels use the names below and nothing else of CUDA: no <<<>>>, no __shared__, no intrinsics, no PTX. So
+// the same source is run by the tests on machines without a GPU.
 //
 //   TL_KERNEL, TL_LAUNCH_BOUNDS(threads)      a kernel: `TL_KERNEL TL_LAUNCH_BOUNDS(256) void name(...)`
 //   TL_DEVICE, TL_DEVICE_CALL                 a function that kernels call: inlined, or one body that is called
@@ -17,8 +17,8 @@
 //   rounded_product(a, b)                     a * b, which no compiler may merge into a fused multiply-add
 //   launch(kernel, {.grid, .block, .shared_bytes}, arguments...)   on the current stream
 //
-// Every synchronizing function takes a `Where` by default argument: in the emulator the place of the call, for reports and to
-// tell barriers apart, on a GPU nothing. A building block takes one too and passes `where.inside()` on.
+// Every synchronizing function takes a `Where` by default argument: in the emulator the place of the call, for reports
+// and to tell barriers apart, on a GPU nothing. A building block takes one too and passes `where.inside()` on.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -46,7 +46,8 @@ void with_function(BinaryFunction function, Body&& body) {
   }
 }
 
-/// In a kernel: the activation's value. The branch is the same for all threads. Not inlined: a kernel may store 64 results.
+/// In a kernel: the activation's value. The branch is the same for all threads. Not inlined: a kernel may store 64
+/// results.
 TL_DEVICE_CALL float activate(Activation activation, float x) {
   switch (activation) {
     case Activation::none: return x;

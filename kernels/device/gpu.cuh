@@ -1,5 +1,5 @@
-// The device layer on a GPU; see execution.cuh, which includes this under nvcc. Nothing else mentions the CUDA runtime's
-// device side. tests/cuda/emulator/device.hpp is the twin; tests/cuda/gpu_test compares the two bit for bit.
+// The device layer on a GPU; see execution.cuh, which includes this under nvcc. Nothing else mentions the CUDA
+// runtime's device side. tests/cuda/emulator/device.hpp is the twin; tests/cuda/gpu_test compares the two bit for bit.
 #pragma once
 #include <cuda_runtime.h>
 

@@ -4,7 +4,8 @@
 
 namespace tl::device {
 
-/// N elements that move together; aligned so that the compiler emits one instruction of sizeof(T) * N bytes (at most 16).
+/// N elements that move together; aligned so that the compiler emits one instruction of sizeof(T) * N bytes (at most
+/// 16).
 template <class T, int N>
 struct alignas(sizeof(T) * N) Pack {
   static_assert(sizeof(T) * N <= 16 && (N & (N - 1)) == 0);

@@ -1,5 +1,5 @@
-// Reductions inside a warp and inside a block. The order of the operations depends on the shape of the launch alone, so that
-// results are the same bits in every run.
+// Reductions inside a warp and inside a block. The order of the operations depends on the shape of the launch alone, so
+// that results are the same bits in every run.
 #pragma once
 #include "device/execution.cuh"
 
@@ -26,9 +26,9 @@ TL_DEVICE T warp_reduce(T value, Op op, Where where = {}) {
   return value;
 }
 
-/// `op` over the values of a block of kThreads threads (a multiple of 32, all in x); every thread gets the result. All threads
-/// must call it together. Calls take turns with two arrays, so that one barrier each is enough: it separates the next call's
-/// writes from nobody's reads, and those of the call after it from this one's.
+/// `op` over the values of a block of kThreads threads (a multiple of 32, all in x); every thread gets the result. All
+/// threads must call it together. Calls take turns with two arrays, so that one barrier each is enough: it separates
+/// the next call's writes from nobody's reads, and those of the call after it from this one's.
 template <int kThreads>
 class BlockReducer {
  public:

@@ -1,5 +1,5 @@
-// What the kernel tests share: device buffers with guard zones, random numbers, comparison with a double-precision result.
-// They use tl::cuda's own functions alone, so the same tests run in the emulator and on a GPU.
+// What the kernel tests share: device buffers with guard zones, random numbers, comparison with a double-precision
+// result. They use tl::cuda's own functions alone, so the same tests run in the emulator and on a GPU.
 #pragma once
 #include <doctest/doctest.h>
 
@@ -53,7 +53,7 @@ class OnDevice {
                         std::all_of(bytes.begin() + as_difference(first_ + count_ * sizeof(T)), bytes.end(), is_guard);
     CHECK_MESSAGE(intact, "a kernel wrote beside its buffer");
     std::vector<T> values(count_);
-    std::memcpy(values.data(), bytes.data() + first_, count_ * sizeof(T));
+    if (count_ != 0) std::memcpy(values.data(), bytes.data() + first_, count_ * sizeof(T));
     return values;
   }
 
@@ -63,7 +63,7 @@ class OnDevice {
   OnDevice(const std::vector<T>& values, std::size_t count, std::size_t shift)
       : count_(count), first_(kZone + shift * sizeof(T)) {
     std::vector<unsigned char> bytes(first_ + count * sizeof(T) + kZone, 0xFF);
-    std::memcpy(bytes.data() + first_, values.data(), values.size() * sizeof(T));
+    if (!values.empty()) std::memcpy(bytes.data() + first_, values.data(), values.size() * sizeof(T));
     memory_ = static_cast<unsigned char*>(cuda::allocate(bytes.size()));
     size_ = bytes.size();
     cuda::copy_to_device(memory_, bytes.data(), bytes.size());

@@ -26,13 +26,17 @@ double gelu_inner(double x) { return kGeluScale * (x + 0.044715 * x * x * x); }
 
 const UnaryCase kUnaryCases[] = {
     {"neg", UnaryFunction::neg, [](double x) { return -x; }, [](double) { return -1.0; }, -3, 3},
-    {"abs", UnaryFunction::abs, [](double x) { return std::abs(x); }, [](double x) { return x > 0 ? 1.0 : -1.0; }, -3, 3},
+    {"abs", UnaryFunction::abs, [](double x) { return std::abs(x); }, [](double x) { return x > 0 ? 1.0 : -1.0; }, -3,
+     3},
     {"square", UnaryFunction::square, [](double x) { return x * x; }, [](double x) { return 2 * x; }, -3, 3},
-    {"sqrt", UnaryFunction::sqrt, [](double x) { return std::sqrt(x); }, [](double x) { return 0.5 / std::sqrt(x); }, 0.1f, 3},
+    {"sqrt", UnaryFunction::sqrt, [](double x) { return std::sqrt(x); }, [](double x) { return 0.5 / std::sqrt(x); },
+     0.1f, 3},
     {"exp", UnaryFunction::exp, [](double x) { return std::exp(x); }, [](double x) { return std::exp(x); }, -3, 3},
     {"log", UnaryFunction::log, [](double x) { return std::log(x); }, [](double x) { return 1 / x; }, 0.1f, 3},
-    {"reciprocal", UnaryFunction::reciprocal, [](double x) { return 1 / x; }, [](double x) { return -1 / (x * x); }, 0.2f, 3},
-    {"relu", UnaryFunction::relu, [](double x) { return std::max(x, 0.0); }, [](double x) { return x > 0 ? 1.0 : 0.0; }, -3, 3},
+    {"reciprocal", UnaryFunction::reciprocal, [](double x) { return 1 / x; }, [](double x) { return -1 / (x * x); },
+     0.2f, 3},
+    {"relu", UnaryFunction::relu, [](double x) { return std::max(x, 0.0); }, [](double x) { return x > 0 ? 1.0 : 0.0; },
+     -3, 3},
     {"relu6", UnaryFunction::relu6, [](double x) { return std::clamp(x, 0.0, 6.0); },
      [](double x) { return x > 0 && x < 6 ? 1.0 : 0.0; }, -9, 9},
     {"gelu", UnaryFunction::gelu, [](double x) { return x * phi(x); },
@@ -49,7 +53,9 @@ const UnaryCase kUnaryCases[] = {
     {"tanh", UnaryFunction::tanh, [](double x) { return std::tanh(x); },
      [](double x) { return 1 - std::tanh(x) * std::tanh(x); }, -3, 3},
     {"hardswish", UnaryFunction::hardswish, [](double x) { return x * std::clamp(x + 3, 0.0, 6.0) / 6; },
-     [](double x) { return x <= -3 ? 0.0 : x >= 3 ? 1.0 : x / 3 + 0.5; }, -5, 5},
+     [](double x) { return x <= -3  ? 0.0
+                           : x >= 3 ? 1.0
+                                    : x / 3 + 0.5; }, -5, 5},
 };
 
 TEST_CASE("unary functions and their gradients: odd sizes, aligned or not") {
@@ -158,7 +164,8 @@ void set_shape(Args& args, const Broadcast& b) {
 
 /// Calls body(i, at_a, at_b) for the places of a loop nest, in order.
 void for_each_place(const std::vector<int64_t>& shape, const std::vector<int64_t>& stride_a,
-                    const std::vector<int64_t>& stride_b, const std::function<void(std::size_t, std::size_t, std::size_t)>& body) {
+                    const std::vector<int64_t>& stride_b,
+                    const std::function<void(std::size_t, std::size_t, std::size_t)>& body) {
   int64_t numel = 1;
   for (const int64_t size : shape) numel *= size;
   for (int64_t i = 0; i < numel; ++i) {
@@ -178,7 +185,8 @@ TEST_CASE("binary functions and their gradients over broadcasts") {
     for (const int64_t size : b.shape) numel *= static_cast<std::size_t>(size);
     for (const BinaryCase& c : kBinaryCases) {
       CAPTURE(static_cast<int>(c.function));
-      const auto a = random_floats(b.size_a, 4), other = random_floats(b.size_b, 5, 0.3f, 2), grad_y = random_floats(numel, 6);
+      const auto a = random_floats(b.size_a, 4), other = random_floats(b.size_b, 5, 0.3f, 2),
+                 grad_y = random_floats(numel, 6);
       std::vector<double> y(numel), grad_a(numel), grad_b(numel);
       for_each_place(b.shape, b.stride_a, b.stride_b, [&](std::size_t i, std::size_t at_a, std::size_t at_b) {
         y[i] = c.value(a[at_a], other[at_b]);
@@ -259,7 +267,8 @@ TEST_CASE("copies between layouts") {
     OnDevice<float> in(x);
     in_every_order([&] {
       OnDevice<float> out(old);
-      CopyStridedArgs<float> args{in.data(), out.data() + back, static_cast<int>(c.shape.size()), {}, {}, {}, c.accumulate};
+      CopyStridedArgs<float> args{in.data(), out.data() + back, static_cast<int>(c.shape.size()), {}, {},
+                                  {},        c.accumulate};
       std::copy(c.shape.begin(), c.shape.end(), args.shape);
       std::copy(c.stride_x.begin(), c.stride_x.end(), args.stride_x);
       std::copy(c.stride_y.begin(), c.stride_y.end(), args.stride_y);

@@ -90,7 +90,8 @@ template <bool kBarrier>
 bool sums(const emulator::Schedule& schedule) {
   const emulator::Guarded<float> in(std::vector<float>{1, 2, 4, 8});
   emulator::Guarded<float> out(64);
-  if (report_of(schedule, sum_through_one_place<kBarrier>, {.block = {64}}, in.data(), out.data(), 4) != "") return false;
+  if (report_of(schedule, sum_through_one_place<kBarrier>, {.block = {64}}, in.data(), out.data(), 4) != "")
+    return false;
   for (float y : out.values()) {
     if (y != 15) return false;
   }
@@ -181,15 +182,18 @@ TEST_CASE("emulator: masks of warp collectives") {
   for (const auto& schedule : test::kSchedules) {
     CHECK(report_of(schedule, shuffle_with_mask, warp, 0x00FFu, 8, 3, y.data()) == "");
     CHECK(y.data()[7] == 3.0f);
-    CHECK(contains(report_of(schedule, shuffle_with_mask, warp, 0x007Fu, 8, 3, y.data()), "lane 7 is not in its own mask"));
+    CHECK(contains(report_of(schedule, shuffle_with_mask, warp, 0x007Fu, 8, 3, y.data()),
+                   "lane 7 is not in its own mask"));
     const std::string gone = report_of(schedule, shuffle_with_mask, warp, kFullMask, 8, 3, y.data());
     CHECK_MESSAGE(contains(gone, "which has returned"), gone);
-    CHECK(contains(report_of(schedule, shuffle_with_mask, warp, 0x00FFu, 8, 20, y.data()), "reads lane 20, which is not in the mask"));
+    CHECK(contains(report_of(schedule, shuffle_with_mask, warp, 0x00FFu, 8, 20, y.data()),
+                   "reads lane 20, which is not in the mask"));
     CHECK(contains(report_of(schedule, ballot_or_shuffle, warp, words.data()), "divergent warp collective"));
     const std::string overlap = report_of(schedule, overlapping_masks, warp, words.data());
     CHECK_MESSAGE((contains(overlap, "the mask disagrees") || contains(overlap, "which has returned")), overlap);
   }
-  CHECK(contains(report_of(shuffle_with_mask, {.block = {8}}, kFullMask, 8, 3, y.data()), "which the block does not have"));
+  CHECK(contains(report_of(shuffle_with_mask, {.block = {8}}, kFullMask, 8, 3, y.data()),
+                 "which the block does not have"));
 }
 
 // ---- shared memory
@@ -234,7 +238,8 @@ TEST_CASE("emulator: shared arrays know their extents and start as NaN") {
   CHECK(contains(report_of(load_pack_from_shared, {}, 8, y.data()), "access beyond the end of shared array 'tile'"));
   CHECK(contains(report_of(load_pack_from_shared, {}, 2, y.data()), "misaligned access of 16 bytes"));
   CHECK(report_of(use_dynamic_shared, {.shared_bytes = 64}, 15, y.data()) == "");
-  CHECK(contains(report_of(use_dynamic_shared, {.shared_bytes = 64}, 16, y.data()), "outside of dynamic shared memory"));
+  CHECK(
+      contains(report_of(use_dynamic_shared, {.shared_bytes = 64}, 16, y.data()), "outside of dynamic shared memory"));
 #if !defined(TL_EMULATOR_ASAN)  // which stops the program at the write itself
   CHECK(contains(report_of(write_shared_by_pointer, {}, 9), "write outside of shared array 'tile'"));
 #endif

@@ -31,11 +31,12 @@ struct Case {
 using Gemm = void (*)(const GemmArgs<float>&);
 
 void check_gemm(const Case& c, Gemm gemm) {
-  INFO("m ", c.m, " n ", c.n, " k ", c.k, " transposed ", c.transpose_a, c.transpose_b, " batch ", c.batch, " shift ", c.shift);
+  INFO("m ", c.m, " n ", c.n, " k ", c.k, " transposed ", c.transpose_a, c.transpose_b, " batch ", c.batch, " shift ",
+       c.shift);
   const int64_t lda = (c.transpose_a ? c.m : c.k) + c.extra_ld, ldb = (c.transpose_b ? c.k : c.n) + c.extra_ld,
                 ldc = c.n + c.extra_ld;
-  const int64_t stride_a = (c.transpose_a ? c.k : c.m) * lda, stride_b = c.shared_b ? 0 : (c.transpose_b ? c.n : c.k) * ldb,
-                stride_c = c.m * ldc;
+  const int64_t stride_a = (c.transpose_a ? c.k : c.m) * lda,
+                stride_b = c.shared_b ? 0 : (c.transpose_b ? c.n : c.k) * ldb, stride_c = c.m * ldc;
   const auto size = [](int64_t n) { return static_cast<std::size_t>(n); };
   const auto a = random_floats(size(stride_a * c.batch), 1);
   const auto b = random_floats(size((c.transpose_b ? c.n : c.k) * ldb * (c.shared_b ? 1 : c.batch)), 2);
@@ -71,9 +72,11 @@ TEST_CASE("gemm: all transposes, odd sizes, aligned or not") {
     for (const bool transpose_b : {false, true}) {
       check_gemm({.m = 64, .n = 64, .k = 32, .transpose_a = transpose_a, .transpose_b = transpose_b}, cuda::gemm);
       check_gemm({.m = 67, .n = 35, .k = 41, .transpose_a = transpose_a, .transpose_b = transpose_b}, cuda::gemm);
-      check_gemm({.m = 5, .n = 72, .k = 20, .transpose_a = transpose_a, .transpose_b = transpose_b, .extra_ld = 4, .shift = 1},
+      check_gemm(
+          {.m = 5, .n = 72, .k = 20, .transpose_a = transpose_a, .transpose_b = transpose_b, .extra_ld = 4, .shift = 1},
+          cuda::gemm);
+      check_gemm({.m = 66, .n = 3, .k = 3, .transpose_a = transpose_a, .transpose_b = transpose_b, .extra_ld = 3},
                  cuda::gemm);
-      check_gemm({.m = 66, .n = 3, .k = 3, .transpose_a = transpose_a, .transpose_b = transpose_b, .extra_ld = 3}, cuda::gemm);
     }
   }
 }
@@ -86,9 +89,10 @@ TEST_CASE("gemm: one row, one column, no depth") {
 }
 
 TEST_CASE("gemm: alpha, beta, bias and activation") {
-  for (const Activation activation : {Activation::none, Activation::relu, Activation::relu6, Activation::silu, Activation::gelu,
-                                      Activation::hardswish}) {
-    check_gemm({.m = 33, .n = 20, .k = 17, .alpha = 0.5f, .beta = -1, .bias = true, .activation = activation}, cuda::gemm);
+  for (const Activation activation : {Activation::none, Activation::relu, Activation::relu6, Activation::silu,
+                                      Activation::gelu, Activation::hardswish}) {
+    check_gemm({.m = 33, .n = 20, .k = 17, .alpha = 0.5f, .beta = -1, .bias = true, .activation = activation},
+               cuda::gemm);
   }
   check_gemm({.m = 33, .n = 21, .k = 17, .alpha = -2, .bias = true}, cuda::gemm);
 }
@@ -99,10 +103,12 @@ TEST_CASE("gemm: batches, also with one B for all") {
 }
 
 TEST_CASE("gemm: every rung") {
-  for (const Gemm rung : {rungs::gemm_v1, rungs::gemm_v2, rungs::gemm_v3_small, rungs::gemm_v3_large, rungs::gemm_v4_large}) {
+  for (const Gemm rung :
+       {rungs::gemm_v1, rungs::gemm_v2, rungs::gemm_v3_small, rungs::gemm_v3_large, rungs::gemm_v4_large}) {
     for (const bool transpose_a : {false, true}) {
       for (const bool transpose_b : {false, true}) {
-        check_gemm({.m = 37, .n = 20, .k = 35, .transpose_a = transpose_a, .transpose_b = transpose_b, .batch = 2}, rung);
+        check_gemm({.m = 37, .n = 20, .k = 35, .transpose_a = transpose_a, .transpose_b = transpose_b, .batch = 2},
+                   rung);
       }
     }
     check_gemm({.m = 130, .n = 129, .k = 33, .bias = true, .activation = Activation::relu}, rung);

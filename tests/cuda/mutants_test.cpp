@@ -1,9 +1,9 @@
-// Proof that the kernel tests would notice: every barrier and every warp collective of the kernels is damaged, one at a time.
-// A barrier then does nothing; a shuffle leaves the other half of its warp out of its mask. Each of these mutants must be
-// caught in at least one order: by a report of the emulator, or by a result that is wrong.
+// Proof that the kernel tests would notice: every barrier and every warp collective of the kernels is damaged, one at a
+// time. A barrier then does nothing; a shuffle leaves the other half of its warp out of its mask. Each of these mutants
+// must be caught in at least one order: by a report of the emulator, or by a result that is wrong.
 //
-// The sites are not listed here but found: the emulator says which ones the healthy kernels pass. So a kernel that gets a
-// case below has all of its synchronization covered, and a barrier that is not needed fails this test too.
+// The sites are not listed here but found: the emulator says which ones the healthy kernels pass. So a kernel that gets
+// a case below has all of its synchronization covered, and a barrier that is not needed fails this test too.
 #include <cstdio>
 #include <functional>
 
@@ -30,7 +30,8 @@ std::vector<float> run_gemm(void (*gemm)(const GemmArgs<float>&)) {
 
 std::vector<float> run_sum(void (*sum)(const float*, float*, int64_t, int64_t, int64_t), int64_t outer, int64_t axis,
                            int64_t inner) {
-  OnDevice<float> x(random_floats(static_cast<std::size_t>(outer * axis * inner), 3)), y(static_cast<std::size_t>(outer * inner));
+  OnDevice<float> x(random_floats(static_cast<std::size_t>(outer * axis * inner), 3)),
+      y(static_cast<std::size_t>(outer * inner));
   sum(x.data(), y.data(), outer, axis, inner);
   return y.values();
 }
@@ -108,7 +109,8 @@ const char* name_of(emulator::Synchronization kind) {
 }
 
 TEST_CASE("mutants: every barrier and mask of every kernel is needed, and its loss is noticed") {
-  if (emulator::kUnderThreadSanitizer) TL_SKIP("the mutants' data races are deliberate, and ThreadSanitizer would stop at them");
+  if (emulator::kUnderThreadSanitizer)
+    TL_SKIP("the mutants' data races are deliberate, and ThreadSanitizer would stop at them");
   int mutants = 0;
   for (const Victim& victim : kVictims) {
     emulator::take_visited_sites();
@@ -126,7 +128,8 @@ TEST_CASE("mutants: every barrier and mask of every kernel is needed, and its lo
       emulator::repair();
       std::printf("%-26s without %-17s at %-26s caught in %d of %zu orders\n", victim.name, name_of(site.kind),
                   site.where.text().c_str(), caught, kSchedules.size());
-      const std::string mutant = std::string(victim.name) + " without the " + name_of(site.kind) + " at " + site.where.text();
+      const std::string mutant =
+          std::string(victim.name) + " without the " + name_of(site.kind) + " at " + site.where.text();
       CHECK_MESSAGE(caught > 0, mutant);
     }
   }

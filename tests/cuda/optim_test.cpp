@@ -26,8 +26,15 @@ TEST_CASE("SGD: three steps of every variant") {
           OnDevice<float> weight(start), velocity(kCount);
           for (int step = 0; step < kSteps; ++step) {
             OnDevice<float> grad(random_floats(kCount, 10 + static_cast<unsigned>(step)));
-            cuda::sgd({.weight = weight.data(), .grad = grad.data(), .velocity = momentum ? velocity.data() : nullptr, .n = kN,
-                       .rate = 0.1f, .momentum = 0.9f, .weight_decay = decay, .grad_scale = 0.5f, .nesterov = nesterov,
+            cuda::sgd({.weight = weight.data(),
+                       .grad = grad.data(),
+                       .velocity = momentum ? velocity.data() : nullptr,
+                       .n = kN,
+                       .rate = 0.1f,
+                       .momentum = 0.9f,
+                       .weight_decay = decay,
+                       .grad_scale = 0.5f,
+                       .nesterov = nesterov,
                        .first = step == 0});
           }
           CHECK_CLOSE(weight.values(), w, 1e-6);
@@ -60,9 +67,19 @@ TEST_CASE("Adam and AdamW: three steps") {
         OnDevice<float> weight(start), first(zeros), second(zeros);
         for (int step = 1; step <= kSteps; ++step) {
           OnDevice<float> grad(random_floats(kCount, 20 + static_cast<unsigned>(step)));
-          cuda::adam({.weight = weight.data(), .grad = grad.data(), .first_moment = first.data(), .second_moment = second.data(),
-                      .n = kN, .step = step, .rate = kRate, .beta1 = kBeta1, .beta2 = kBeta2, .eps = kEps,
-                      .weight_decay = decay, .grad_scale = 1, .decoupled = decoupled});
+          cuda::adam({.weight = weight.data(),
+                      .grad = grad.data(),
+                      .first_moment = first.data(),
+                      .second_moment = second.data(),
+                      .n = kN,
+                      .step = step,
+                      .rate = kRate,
+                      .beta1 = kBeta1,
+                      .beta2 = kBeta2,
+                      .eps = kEps,
+                      .weight_decay = decay,
+                      .grad_scale = 1,
+                      .decoupled = decoupled});
         }
         CHECK_CLOSE(weight.values(), w, 2e-6);
         CHECK_CLOSE(first.values(), m, 1e-6);

@@ -1,5 +1,5 @@
-// ThreadSanitizer sees a missing barrier as a data race between two threads of the block, whatever the numbers are: here the
-// right ones come out. Built only under ThreadSanitizer; CTest expects the program to fail.
+// ThreadSanitizer sees a missing barrier as a data race between two threads of the block, whatever the numbers are:
+// here the right ones come out. Built only under ThreadSanitizer; CTest expects the program to fail.
 #include "device/execution.cuh"
 #include "emulator/guarded.hpp"
 

@@ -15,8 +15,9 @@ void transpose_in_one_block_per_tile(const float* x, float* y, int64_t count, in
   Nest matrices;
   matrices.append(count, rows * cols, rows * cols);
   matrices.numel = count;
-  const LaunchShape shape{.grid = {static_cast<unsigned>(ceil_div(rows, kTile)), static_cast<unsigned>(ceil_div(cols, kTile))},
-                          .block = {kTile, kTileRows}};
+  const LaunchShape shape{
+      .grid = {static_cast<unsigned>(ceil_div(rows, kTile)), static_cast<unsigned>(ceil_div(cols, kTile))},
+      .block = {kTile, kTileRows}};
   launch(copy_transposed_v2, shape, x, y, cols, rows, cols, rows, matrices, false);
 }
 
@@ -24,7 +25,8 @@ namespace {
 
 using SumKernel = void (*)(const float*, StoreSum, CutAxis);
 
-void launch_sum(SumKernel kernel, LaunchShape shape, const float* x, float* y, int64_t outer, int64_t axis, int64_t inner) {
+void launch_sum(SumKernel kernel, LaunchShape shape, const float* x, float* y, int64_t outer, int64_t axis,
+                int64_t inner) {
   launch(kernel, shape, x, StoreSum{y, 1.0f}, CutAxis{outer, axis, inner, axis, 1});
 }
 
@@ -49,8 +51,8 @@ void sum_columns_v1(const float* x, float* y, int64_t outer, int64_t axis, int64
 }
 void sum_columns_v2(const float* x, float* y, int64_t outer, int64_t axis, int64_t inner) {
   launch_sum(reduce_columns_v2<SumOf, float, StoreSum>,
-             {.grid = {static_cast<unsigned>(ceil_div(inner, kColumns))}, .block = {kColumns, kColumnThreads}}, x, y, outer, axis,
-             inner);
+             {.grid = {static_cast<unsigned>(ceil_div(inner, kColumns))}, .block = {kColumns, kColumnThreads}}, x, y,
+             outer, axis, inner);
 }
 
 namespace {
@@ -59,10 +61,22 @@ using GemmKernel = void (*)(GemmProblem);
 
 /// kernels: not transposed, B, A, both.
 void launch_gemm(const GemmKernel (&kernels)[4], int64_t edge, Dim3 block, const GemmArgs<float>& args) {
-  const GemmProblem problem{.a = args.a, .b = args.b, .m = args.m, .n = args.n, .k = args.k, .lda = args.lda, .ldb = args.ldb,
-                            .stride_a = args.stride_a, .stride_b = args.stride_b, .stride_c = args.stride_c,
-                            .epilogue = {.alpha = args.alpha, .beta = args.beta, .bias = args.bias,
-                                         .activation = args.activation, .c = args.c, .ldc = args.ldc}};
+  const GemmProblem problem{.a = args.a,
+                            .b = args.b,
+                            .m = args.m,
+                            .n = args.n,
+                            .k = args.k,
+                            .lda = args.lda,
+                            .ldb = args.ldb,
+                            .stride_a = args.stride_a,
+                            .stride_b = args.stride_b,
+                            .stride_c = args.stride_c,
+                            .epilogue = {.alpha = args.alpha,
+                                         .beta = args.beta,
+                                         .bias = args.bias,
+                                         .activation = args.activation,
+                                         .c = args.c,
+                                         .ldc = args.ldc}};
   const auto tiles = static_cast<unsigned>(ceil_div(args.m, edge) * ceil_div(args.n, edge));
   launch(kernels[(args.transpose_a ? 2 : 0) + (args.transpose_b ? 1 : 0)],
          {.grid = {tiles, 1, static_cast<unsigned>(args.batch)}, .block = block}, problem);
@@ -111,7 +125,8 @@ void softmax_v2(const SoftmaxArgs<float>& args) {
   launch_softmax(device::softmax_v2<32>, {.block = {kSoftmaxWarps * kWarpSize}}, args);
 }
 void softmax_v3(const SoftmaxArgs<float>& args) {
-  launch_softmax(device::softmax_v3, {.block = {kSoftmaxThreads}, .shared_bytes = static_cast<std::size_t>(args.cols) * sizeof(float)},
+  launch_softmax(device::softmax_v3,
+                 {.block = {kSoftmaxThreads}, .shared_bytes = static_cast<std::size_t>(args.cols) * sizeof(float)},
                  args);
 }
 

@@ -70,7 +70,8 @@ TEST_CASE("softmax backward") {
       std::vector<double> grad_x(x.size());
       for (std::size_t row = 0; row < x.size(); row += static_cast<std::size_t>(cols)) {
         double total = 0;
-        for (std::size_t c = row; c < row + static_cast<std::size_t>(cols); ++c) total += grad_y[c] * (logarithm ? 1 : y[c]);
+        for (std::size_t c = row; c < row + static_cast<std::size_t>(cols); ++c)
+          total += grad_y[c] * (logarithm ? 1 : y[c]);
         for (std::size_t c = row; c < row + static_cast<std::size_t>(cols); ++c) {
           grad_x[c] = logarithm ? grad_y[c] - std::exp(y[c]) * total : y[c] * (grad_y[c] - total);
         }
@@ -94,7 +95,8 @@ struct CrossEntropyCase {
 TEST_CASE("cross-entropy, forward and backward: smoothing, class weights, ignored rows") {
   constexpr int64_t kRows = 6;
   constexpr int32_t kIgnore = -100;
-  for (const auto& c : {CrossEntropyCase{10, 0, false}, {10, 0.1f, false}, {10, 0, true}, {10, 0.1f, true}, {1030, 0.2f, true}}) {
+  for (const auto& c :
+       {CrossEntropyCase{10, 0, false}, {10, 0.1f, false}, {10, 0, true}, {10, 0.1f, true}, {1030, 0.2f, true}}) {
     CAPTURE(c.cols);
     CAPTURE(c.smoothing);
     CAPTURE(c.class_weights);
@@ -111,7 +113,8 @@ TEST_CASE("cross-entropy, forward and backward: smoothing, class weights, ignore
     for (std::size_t r = 0; r < kRows; ++r) {
       if (target[r] == kIgnore) continue;
       const auto t = static_cast<std::size_t>(target[r]);
-      const double spread = double{c.smoothing} / static_cast<double>(c.cols), hard = (1 - double{c.smoothing}) * weight_of(t);
+      const double spread = double{c.smoothing} / static_cast<double>(c.cols),
+                   hard = (1 - double{c.smoothing}) * weight_of(t);
       weight[r] = weight_of(t);
       loss[r] = -hard * log_p[r * cols + t];
       log_sum_exp[r] = x[r * cols] - log_p[r * cols];
@@ -127,10 +130,10 @@ TEST_CASE("cross-entropy, forward and backward: smoothing, class weights, ignore
     const float* on_weights = c.class_weights ? weights.data() : nullptr;
     in_every_order([&] {
       OnDevice<float> out_loss(kRows), out_weight(kRows), out_lse(kRows), out_grad(x.size());
-      cuda::cross_entropy({in.data(), targets.data(), on_weights, out_loss.data(), out_weight.data(), out_lse.data(), kRows,
-                           c.cols, c.smoothing, kIgnore});
-      cuda::cross_entropy_backward({in.data(), targets.data(), on_weights, out_lse.data(), grad.data(), out_grad.data(), kRows,
-                                    c.cols, c.smoothing, kIgnore});
+      cuda::cross_entropy({in.data(), targets.data(), on_weights, out_loss.data(), out_weight.data(), out_lse.data(),
+                           kRows, c.cols, c.smoothing, kIgnore});
+      cuda::cross_entropy_backward({in.data(), targets.data(), on_weights, out_lse.data(), grad.data(), out_grad.data(),
+                                    kRows, c.cols, c.smoothing, kIgnore});
       CHECK_CLOSE(out_loss.values(), loss, 5e-6);
       CHECK_CLOSE(out_weight.values(), weight, 1e-6);
       CHECK_CLOSE(out_lse.values(), log_sum_exp, 1e-6);

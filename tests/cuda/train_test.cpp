@@ -1,5 +1,6 @@
-// A small network trains on the emulated GPU through tl's public interface: the same program as on the CPU, with another
-// device. Device memory is closed to the host there, so this also shows that no operation touches it from outside.
+// A small network trains on the emulated GPU through tl's public interface: the same program as on the CPU, with
+// another device. Device memory is closed to the host there, so this also shows that no operation touches it from
+// outside.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -92,7 +93,8 @@ TEST_CASE("a small network learns on the emulated GPU as it does on the CPU, in 
       for (std::size_t step = 0; step < on_cpu.losses.size(); ++step) {
         CHECK(std::abs(on_gpu.losses[step] - on_cpu.losses[step]) < 2e-5);
       }
-      for (std::size_t i = 0; i < on_cpu.weight.size(); ++i) CHECK(std::abs(on_gpu.weight[i] - on_cpu.weight[i]) < 2e-4f);
+      for (std::size_t i = 0; i < on_cpu.weight.size(); ++i)
+        CHECK(std::abs(on_gpu.weight[i] - on_cpu.weight[i]) < 2e-4f);
     }
   }
 }

@@ -1,5 +1,6 @@
-// The device layer means the same in the emulator and on a GPU: every function of it has one right result, to the bit. This is
-// the first thing to look at on a new GPU: if it fails, what the emulator says about the kernels is worth nothing.
+// The device layer means the same in the emulator and on a GPU: every function of it has one right result, to the bit.
+// This is the first thing to look at on a new GPU: if it fails, what the emulator says about the kernels is worth
+// nothing.
 #include "wrappers.hpp"
 
 #include <bit>
@@ -26,7 +27,8 @@ TEST_CASE("device layer: shuffles and ballots") {
   const auto x = random_floats(32, 1);
   const auto source = random_indices(32, 64, 2);  // CUDA takes the source modulo 32
   std::vector<int64_t> wide(32);
-  for (std::size_t i = 0; i < 32; ++i) wide[i] = std::bit_cast<int32_t>(x[i]) * (int64_t{1} << 31) + static_cast<int64_t>(i);
+  for (std::size_t i = 0; i < 32; ++i)
+    wide[i] = std::bit_cast<int32_t>(x[i]) * (int64_t{1} << 31) + static_cast<int64_t>(i);
   std::vector<float> shuffled(32), crossed(5 * 32);
   std::vector<int64_t> wide_shuffled(32);
   std::vector<unsigned> votes(32);

@@ -1,5 +1,5 @@
-// The CUDA device as the rest of tl sees it: memory, streams and copies. Declarations only and no CUDA header: a program that
-// g++ alone compiles can use it, and links tl::cuda (kernels/runtime.cu).
+// The CUDA device as the rest of tl sees it: memory, streams and copies. Declarations only and no CUDA header: a
+// program that g++ alone compiles can use it, and links tl::cuda (kernels/runtime.cu).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -28,11 +28,12 @@ Stream set_current_stream(Stream stream);
 /// Waits until the current stream's work is done. Throws CudaError if a kernel or copy failed.
 void synchronize();
 
-/// `bytes` of GPU memory, aligned to 256 bytes; null for 0. Memory comes from a cache: freed blocks are kept and handed out
-/// again on the same stream, without asking the driver and without waiting. Throws CudaError when the GPU is full, with the
-/// cache given back to the driver first.
+/// `bytes` of GPU memory, aligned to 256 bytes; null for 0. Memory comes from a cache: freed blocks are kept and handed
+/// out again on the same stream, without asking the driver and without waiting. Throws DeviceError without a GPU, and
+/// CudaError when it is full, with the cache given back to the driver first.
 void* allocate(std::size_t bytes);
-/// Gives memory back to the cache. Work of the block's stream that still uses it stays valid; of another stream, wait first.
+/// Gives memory back to the cache. Work of the block's stream that still uses it stays valid; of another stream, wait
+/// first.
 void deallocate(void* memory) noexcept;
 
 struct MemoryStatistics {

@@ -1,5 +1,5 @@
-// Makes tl::cuda the CUDA backend of a program that links it. tensor/backend.hpp includes this where TL_WITH_CUDA is defined,
-// which linking tl::cuda does.
+// Makes tl::cuda the CUDA backend of a program that links it. tensor/backend.hpp includes this where TL_WITH_CUDA is
+// defined, which linking tl::cuda does.
 #pragma once
 #include "tl/cuda/kernels.hpp"
 #include "tl/cuda/runtime.hpp"

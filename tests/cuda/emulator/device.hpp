@@ -68,13 +68,15 @@ inline void check_access(const void* address, std::size_t bytes, Where where = {
 }
 
 /// Queues the launch on the current stream, as CUDA does: arguments are copied now, the kernel runs at the next
-/// synchronization. A launcher that hands a kernel the address of a local variable, or a copy that does not wait, shows.
+/// synchronization. A launcher that hands a kernel the address of a local variable, or a copy that does not wait,
+/// shows.
 template <class... Parameters>
 void launch(void (*kernel)(Parameters...), const LaunchShape& shape, typename Identity<Parameters>::type... arguments) {
   emulator::enqueue([=] {
     const auto body = [&] { kernel(arguments...); };
-    emulator::launch({shape.grid.x, shape.grid.y, shape.grid.z}, {shape.block.x, shape.block.y, shape.block.z},
-                     shape.shared_bytes, [](const void* call) { (*static_cast<const decltype(body)*>(call))(); }, &body);
+    emulator::launch(
+        {shape.grid.x, shape.grid.y, shape.grid.z}, {shape.block.x, shape.block.y, shape.block.z}, shape.shared_bytes,
+        [](const void* call) { (*static_cast<const decltype(body)*>(call))(); }, &body);
   });
 }
 

@@ -179,7 +179,7 @@ struct Machine {
   const void* argument = nullptr;
 
   char launch_start = 0, launch_end = 0;                // ThreadSanitizer's names for "all before" and "all after"
-  std::array<char, 2> barrier_sync{};                   // alternating: a late leaver must not see the next barrier's arrivals
+  std::array<char, 2> barrier_sync{};  // alternating: a late leaver must not see the next barrier's arrivals
   std::array<std::array<char, 2>, kMaxThreads / kWarpSize> warp_sync{};
   std::array<unsigned, kMaxThreads / kWarpSize> warp_barriers_passed{};
 };
@@ -311,8 +311,8 @@ Meeting& join(Thread& me, std::uint32_t mask, Collective kind, const Where& wher
       if (free_place == nullptr) free_place = &meeting;
     } else if (meeting.mask == mask) {
       if (meeting.kind != kind || !(meeting.where == where)) {
-        fail("divergent warp collective: " + call() + ", but other lanes of the mask wait in " + name_of(meeting.kind) + " at " +
-             meeting.where.text());
+        fail("divergent warp collective: " + call() + ", but other lanes of the mask wait in " + name_of(meeting.kind) +
+             " at " + meeting.where.text());
       }
       return meeting;
     } else if ((meeting.mask & mask) != 0) {
@@ -391,7 +391,8 @@ void reset_block(unsigned block, std::size_t dynamic_bytes) {
   if (dynamic_bytes != 0) machine.dynamic.allocate(dynamic_bytes, 1024, "dynamic shared memory");
   machine.ready.reset(machine.schedule, machine.thread_count, block);
 
-  const Extent place{block % machine.grid.x, block / machine.grid.x % machine.grid.y, block / machine.grid.x / machine.grid.y};
+  const Extent place{block % machine.grid.x, block / machine.grid.x % machine.grid.y,
+                     block / machine.grid.x / machine.grid.y};
   std::vector<unsigned> all(machine.thread_count);
   std::iota(all.begin(), all.end(), 0u);
   for (unsigned i : all) {
@@ -433,7 +434,8 @@ void run_block(unsigned block, std::size_t dynamic_bytes) {
   check_shared_guards();
   if (machine.report.empty()) return;
   abandon_threads();
-  throw Error(machine.report + " [block " + describe(machine.threads[0].place.block) + ", order " + to_string(machine.schedule) + "]");
+  throw Error(machine.report + " [block " + describe(machine.threads[0].place.block) + ", order " +
+              to_string(machine.schedule) + "]");
 }
 
 std::vector<unsigned> block_order(unsigned blocks) {
@@ -480,7 +482,8 @@ void damage(const Site& site) {
 
 void repair() { machine.damaged = false; }
 
-void launch(Extent grid, Extent block, std::size_t dynamic_shared_bytes, void (*body)(const void*), const void* argument) {
+void launch(Extent grid, Extent block, std::size_t dynamic_shared_bytes, void (*body)(const void*),
+            const void* argument) {
   const std::lock_guard<std::mutex> one_at_a_time(launching);
   const std::uint64_t threads = std::uint64_t{block.x} * block.y * block.z;
   const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
@@ -491,7 +494,8 @@ void launch(Extent grid, Extent block, std::size_t dynamic_shared_bytes, void (*
     throw Error("a grid of " + describe(grid) + " blocks: 1 to 2^31-1 are possible in x, 65535 in y and z");
   }
   if (dynamic_shared_bytes > kMaxSharedBytes) {
-    throw Error("launch with " + std::to_string(dynamic_shared_bytes) + " bytes of shared memory; no GPU has that many");
+    throw Error("launch with " + std::to_string(dynamic_shared_bytes) +
+                " bytes of shared memory; no GPU has that many");
   }
   machine.grid = grid;
   machine.block = block;

@@ -1,14 +1,14 @@
 // Runs CUDA-style kernels on the CPU, to find their bugs without a GPU.
 //
-// Each thread of a block is a fiber. A fiber runs until it reaches a barrier or a warp collective, then the scheduler picks
-// another one, in an order that the test chooses. So any result that depends on the order of threads comes out different in
-// one of the orders, or meets one of these traps:
+// Each thread of a block is a fiber. A fiber runs until it reaches a barrier or a warp collective, then the scheduler
+// picks another one, in an order that the test chooses. So any result that depends on the order of threads comes out
+// different in one of the orders, or meets one of these traps:
 //   - shared memory starts as NaN (0xFF bytes) in every block, and its arrays know their extents;
 //   - a barrier that some threads miss, or reach on different lines, is reported with who waits where;
 //   - a warp collective checks its mask: the caller in it, nobody returned, all lanes agreeing on mask and operation;
 //   - blocks run one after the other, in an order that the test chooses too;
-//   - AddressSanitizer and ThreadSanitizer understand the fibers: the latter reports a missing barrier as a data race even
-//     if the numbers happen to come out right.
+//   - AddressSanitizer and ThreadSanitizer understand the fibers: the latter reports a missing barrier as a data race
+//     even if the numbers happen to come out right.
 // Not modelled: weak memory order, speed, grid-wide barriers, and blocks that run at the same time.
 #pragma once
 
@@ -33,10 +33,10 @@ struct Error : std::runtime_error {
 
 /// Which of the threads that could run does.
 enum class Order {
-  forward,    ///< lowest index first, all warps abreast
-  reverse,    ///< highest index first; blocks also run last to first
-  random,     ///< any, by the seed; blocks too
-  warp_eager  ///< a warp runs as far as it can before the next one starts, and runs on after the barrier that it completes
+  forward,  ///< lowest index first, all warps abreast
+  reverse,  ///< highest index first; blocks also run last to first
+  random,   ///< any, by the seed; blocks too
+  warp_eager  ///< a warp runs as far as it can before the next one starts, also past a barrier that it completes
 };
 
 struct Schedule {
@@ -49,8 +49,8 @@ std::string to_string(const Schedule& schedule);
 /// The schedule of later launches.
 void set_schedule(const Schedule& schedule);
 
-/// Where in the kernel's source a barrier or collective stands: the line in the kernel and, if it is in a building block that
-/// the kernel calls, the lines on the way down. Passed along as a default argument.
+/// Where in the kernel's source a barrier or collective stands: the line in the kernel and, if it is in a building
+/// block that the kernel calls, the lines on the way down. Passed along as a default argument.
 struct Where {
   static constexpr int kMostDepth = 4;
   const char* file = "";
@@ -90,7 +90,8 @@ struct Site {
 /// The synchronization sites that launches passed since the last call of this function, in order of first visit.
 std::vector<Site> take_visited_sites();
 
-/// From now on the barrier at `site` does nothing, or the collective there forgets the other half of its warp in its mask.
+/// From now on the barrier at `site` does nothing, or the collective there forgets the other half of its warp in its
+/// mask.
 void damage(const Site& site);
 void repair();
 
@@ -100,8 +101,10 @@ struct Extent {
   unsigned x = 1, y = 1, z = 1;
 };
 
-/// Runs body(argument) once per thread of the grid; returns when all are done. Throws Error for what CUDA leaves undefined.
-void launch(Extent grid, Extent block, std::size_t dynamic_shared_bytes, void (*body)(const void*), const void* argument);
+/// Runs body(argument) once per thread of the grid; returns when all are done. Throws Error for what CUDA leaves
+/// undefined.
+void launch(Extent grid, Extent block, std::size_t dynamic_shared_bytes, void (*body)(const void*),
+            const void* argument);
 
 // ---- for the running kernel
 
@@ -122,7 +125,8 @@ std::uint32_t warp_ballot(bool predicate, std::uint32_t mask, Where where);
 
 /// Numbers a shared array's declaration; called once per declaration and program.
 unsigned new_shared_slot();
-/// The running block's memory for the array: poisoned at first touch, between guard zones that are checked at the block's end.
+/// The running block's memory for the array: poisoned at first touch, between guard zones that are checked at the
+/// block's end.
 std::byte* shared_array(unsigned slot, std::size_t bytes, std::size_t alignment, const char* name);
 std::byte* dynamic_shared(std::size_t* bytes);
 

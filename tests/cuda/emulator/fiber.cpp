@@ -88,8 +88,8 @@ void arrived() {
 }
 
 #if !defined(TL_EMULATOR_USES_UCONTEXT)
-// Saves what the System V ABI asks a callee to keep, then takes up the other stack. Some 2 ns, where swapcontext takes some
-// 250 for its two system calls.
+// Saves what the System V ABI asks a callee to keep, then takes up the other stack. Some 2 ns, where swapcontext takes
+// some 250 for its two system calls.
 extern "C" void tl_emulator_switch(void** save_stack_pointer, void* load_stack_pointer);
 asm(R"(
 .text

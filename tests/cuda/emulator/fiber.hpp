@@ -1,5 +1,5 @@
-// A fiber: a stack of its own and the place where its code stopped. The emulator gives one to every CUDA thread of a block,
-// so that a thread can stop in the middle of a kernel (at a barrier) and go on later, all on one OS thread.
+// A fiber: a stack of its own and the place where its code stopped. The emulator gives one to every CUDA thread of a
+// block, so that a thread can stop in the middle of a kernel (at a barrier) and go on later, all on one OS thread.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@ class Fiber {
   Fiber(Fiber&&) noexcept;
   Fiber& operator=(Fiber&&) noexcept;
 
-  /// Gives the fiber a stack; the first switch to it runs `entry`, which never returns. Without a call of start the fiber
-  /// stands for the OS thread's own stack.
+  /// Gives the fiber a stack; the first switch to it runs `entry`, which never returns. Without a call of start the
+  /// fiber stands for the OS thread's own stack.
   void start(Entry entry);
 
   /// Stops the running fiber `from` (the calling code) and goes on with `to`. Returns when something switches back.

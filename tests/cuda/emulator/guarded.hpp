@@ -39,7 +39,8 @@ class Guarded {
   bool intact() const {
     open_zones();
     const auto untouched = [](std::byte b) { return b == std::byte{0xFF}; };
-    const bool ok = std::all_of(memory_.get(), memory_.get() + kZone, untouched) && std::all_of(end(), end() + kZone, untouched);
+    const bool ok =
+        std::all_of(memory_.get(), memory_.get() + kZone, untouched) && std::all_of(end(), end() + kZone, untouched);
     forbid_access(memory_.get(), kZone);
     forbid_access(end(), kZone);
     return ok;

@@ -18,8 +18,8 @@ namespace {
 
 std::recursive_mutex mutex;
 
-/// Device memory is closed to the host, as on a GPU: code outside of kernels and copies that follows a device pointer stops
-/// the program at that line instead of working by accident.
+/// Device memory is closed to the host, as on a GPU: code outside of kernels and copies that follows a device pointer
+/// stops the program at that line instead of working by accident.
 class DeviceMemory {
  public:
   void* allocate(std::size_t bytes) {

@@ -1,4 +1,5 @@
-// Which sanitizer this file is compiled under, and the few hooks of theirs that a program with its own stacks must call.
+// Which sanitizer this file is compiled under, and the few hooks of theirs that a program with its own stacks must
+// call.
 #pragma once
 
 #if defined(__SANITIZE_ADDRESS__)

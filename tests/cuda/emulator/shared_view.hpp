@@ -50,8 +50,8 @@ class DynamicSharedView {
   T& operator[](Index index) const {
     const auto i = static_cast<std::size_t>(index);
     if (i >= bytes_ / sizeof(T)) {
-      fail("index " + std::to_string(static_cast<long long>(index)) + " is outside of dynamic shared memory, which holds " +
-           std::to_string(bytes_ / sizeof(T)) + " elements");
+      fail("index " + std::to_string(static_cast<long long>(index)) +
+           " is outside of dynamic shared memory, which holds " + std::to_string(bytes_ / sizeof(T)) + " elements");
     }
     return elements_[i];
   }
