@@ -25,7 +25,7 @@ template <class T>
 void append_text(std::string& out, T value) {
   char buffer[32];
   std::snprintf(buffer, sizeof buffer, "%.6g", static_cast<double>(value));
-  out += buffer;
+  out += value == value ? buffer : "nan";  // some NaN have a sign, which says nothing
 }
 
 /// Concatenates values into one string: `text("got ", 3, " of ", shape)`.
