@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
   app.add_option("--seeds", seeds, "runs of each, with seeds from --seed on")->check(CLI::PositiveNumber)->capture_default_str();
   for (auto& [name, count] : epochs) app.add_option("--epochs-" + name, count, "0: the strategy's own")->check(CLI::NonNegativeNumber);
   app.add_option("--batch", options.batch)->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--validate-every", options.validate_every, "epochs; the last one is always validated")->check(CLI::PositiveNumber);
   app.add_option("--report", report_folder, "folder for report.html and the logs");
 
   return example::run(app, argc, argv, [&] {

@@ -32,8 +32,8 @@ struct Evaluation {
 /// How a batch becomes logits. The default is the whole network; with features extracted once, its head alone.
 using Forward = std::function<Tensor(const Tensor&)>;
 
-/// Loss (without smoothing or class weights) and accuracy over a source, in evaluation mode and without gradients. The
-/// network's mode is restored afterwards. Two calls give the same bits.
+/// Loss (without smoothing or class weights) and accuracy over a source, in evaluation mode and without gradients; samples
+/// with the label -100 have none and do not count. The network's mode is restored afterwards. Two calls give the same bits.
 Evaluation evaluate(nn::Module& net, BatchSource& source, int64_t classes, const Forward& forward = {}, Progress* progress = nullptr);
 
 struct FitOptions {
@@ -42,6 +42,7 @@ struct FitOptions {
   CrossEntropyOptions loss = {};
   int64_t accumulate = 1;     ///< micro-batches of one step; the gradient is that of the batch they make together
   double clip_norm = 0;       ///< limit of the gradients' common norm; 0: none
+  int64_t validate_every = 1; ///< epochs; the last epoch is always validated
   bool keep_best = false;     ///< end with the weights of the best validation accuracy instead of the last ones
   Forward forward = {};
   std::function<void(int64_t epoch)> before_epoch = {};  ///< such as unfreezing the next stage; epochs count from 0

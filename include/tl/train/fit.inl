@@ -53,15 +53,16 @@ TL_INLINE Device device_of(nn::Module& net) {
   return parameters.empty() ? kCpu : parameters[0].parameter->value().device();
 }
 
-/// Counts hits of a batch of logits on the CPU.
-TL_INLINE int64_t hits_of(const Tensor& logits, const Tensor& labels) {
+/// Share of a batch's labelled samples that the logits get right, with their number.
+TL_INLINE Accuracy accuracy_of(const Tensor& logits, const Tensor& labels, int32_t ignored) {
   const Tensor host = logits.detach().to(kCpu).to(DType::f32);
-  int64_t hits = 0;
+  Accuracy out;
   for (int64_t i = 0; i < labels.numel(); ++i) {
     const auto row = host.values<float>().subspan(static_cast<size_t>(i * host.size(1)), static_cast<size_t>(host.size(1)));
-    hits += predicted_class(row) == labels.data<int32_t>()[i];
+    const int32_t truth = labels.data<int32_t>()[i];
+    if (truth != ignored) out.add(predicted_class(row) == truth);
   }
-  return hits;
+  return out;
 }
 
 /// The state of one call of fit.
@@ -77,8 +78,9 @@ class FitRun {
         options_(options),
         forward_(options.forward ? options.forward : [&net](const Tensor& x) { return net(x); }),
         device_(device_of(net)) {
-    require<UsageError>(options.epochs >= 0 && options.accumulate >= 1, "fit: epochs must be at least 0 and accumulate at least 1; got ",
-                        options.epochs, " and ", options.accumulate);
+    require<UsageError>(options.epochs >= 0 && options.accumulate >= 1 && options.validate_every >= 1,
+                        "fit: epochs must be at least 0, accumulate and validate_every at least 1; got ", options.epochs, ", ",
+                        options.accumulate, " and ", options.validate_every);
     state_.log.name = options.name;
     state_.log.seed = options.seed;
     if (!options.checkpoint.empty() && std::filesystem::exists(options.checkpoint))
@@ -141,8 +143,8 @@ class FitRun {
       if (options_.accumulate == 1) loss = loss * (1 / divisor);
       loss.backward();
     }
-    const double hits = static_cast<double>(hits_of(logits, batch.y));
-    state_.accuracy.add(hits / static_cast<double>(samples), static_cast<double>(samples));
+    const Accuracy accuracy = accuracy_of(logits, batch.y, options_.loss.ignore_index);
+    state_.accuracy.add(accuracy.value(), static_cast<double>(accuracy.count()));
     progress.step(samples, state_.loss.value(), state_.accuracy.value());
     return divisor;
   }
@@ -161,7 +163,9 @@ class FitRun {
 
   void finish_epoch(Progress& progress) {
     EpochRecord record{.epoch = state_.epoch + 1, .train_loss = state_.loss.value(), .train_accuracy = state_.accuracy.value()};
-    if (validation_) {
+    const bool last = state_.epoch + 1 == options_.epochs;
+    const bool validate = validation_ && (last || (state_.epoch + 1) % options_.validate_every == 0);
+    if (validate) {
       progress.start_phase(state_.epoch + 1, "validate", validation_->batches());
       const Evaluation evaluation = evaluate(net_, *validation_, classes_, forward_, &progress);
       record.val_loss = evaluation.loss;
@@ -179,7 +183,7 @@ class FitRun {
     record.peak_bytes = memory_stats(device_.type).peak_bytes;
     record.trainable_parameters = nn::parameter_count(net_, /*trainable_only=*/true);
     std::string summary = text("loss ", record.train_loss, "  accuracy ", record.train_accuracy);
-    if (validation_) summary += text("  val loss ", record.val_loss, "  val accuracy ", record.val_accuracy);
+    if (validate) summary += text("  val loss ", record.val_loss, "  val accuracy ", record.val_accuracy);
     state_.log.epochs.push_back(std::move(record));
     ++state_.epoch;
     state_.batch = 0;
@@ -236,6 +240,7 @@ TL_INLINE Evaluation evaluate(nn::Module& net, BatchSource& source, int64_t clas
     for (int64_t i = 0; i < batch.y.numel(); ++i) {
       const auto row = probabilities.values<float>().subspan(static_cast<size_t>(i * classes), static_cast<size_t>(classes));
       const int64_t truth = batch.y.data<int32_t>()[i], predicted = predicted_class(row);
+      if (truth == CrossEntropyOptions().ignore_index) continue;
       out.samples.push_back({batch.indices[static_cast<size_t>(i)], truth, predicted, static_cast<double>(row[static_cast<size_t>(predicted)])});
       out.confusion.add(truth, predicted);
       accuracy.add(truth == predicted);

@@ -29,6 +29,7 @@ struct StrategyOptions {
   double label_smoothing = 0;
   uint64_t seed = 0;
   bool augment = true;            ///< features: learn from the mirrored pictures as well (other strategies: see the view)
+  int64_t validate_every = 1;     ///< see FitOptions
   bool keep_best = false;         ///< see FitOptions
   std::string checkpoint = {};    ///< see FitOptions
   ProgressScreen screen = {};

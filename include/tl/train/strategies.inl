@@ -30,6 +30,7 @@ TL_INLINE FitOptions fit_options(const Recipe& recipe, const StrategyOptions& op
   fit.loss.label_smoothing = options.label_smoothing;
   fit.checkpoint = options.checkpoint;
   fit.keep_best = options.keep_best;
+  fit.validate_every = options.validate_every;
   fit.screen = options.screen;
   fit.name = std::string(name_of(strategy));
   fit.seed = options.seed;
