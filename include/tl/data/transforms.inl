@@ -13,7 +13,7 @@
 namespace tl::inline TL_ABI {
 namespace detail {
 
-/// (a + b) / 2 as Python's round: halves go to the even neighbour.
+/// n / 2, n >= 0, rounded as Python does: halves go to the even neighbour.
 constexpr int64_t half_to_even(int64_t n) { return n / 2 + (n % 2 != 0 && (n / 2) % 2 != 0 ? 1 : 0); }
 
 /// Width and height after the shorter side became `side`.

@@ -128,6 +128,19 @@ struct ImageHeader {
   int orientation = 1;
 };
 
+/// Where a JPEG's entropy-coded data ends: it holds 0xff only before a zero or a restart marker.
+TL_INLINE size_t scan_end(std::span<const uint8_t> bytes, size_t at) {
+  for (; at < bytes.size(); at += 2) {
+    const void* found = std::memchr(&bytes[at], 0xff, bytes.size() - at);
+    if (!found) break;
+    at = static_cast<size_t>(static_cast<const uint8_t*>(found) - bytes.data());
+    if (at + 1 == bytes.size()) break;
+    const uint8_t next = bytes[at + 1];
+    if (next != 0 && (next < 0xd0 || next > 0xd7)) return at;
+  }
+  return bytes.size();
+}
+
 /// Walks a JPEG from marker to marker, and refuses what stb would decode to grey: a file without a scan for each
 /// component, without an end, or with too little data for its size.
 TL_INLINE ImageHeader walk_jpeg(std::span<const uint8_t> bytes, const std::string& name, const ImageOptions& options) {
@@ -181,17 +194,9 @@ TL_INLINE ImageHeader walk_jpeg(std::span<const uint8_t> bytes, const std::strin
         segment.skip(1);
         for (size_t c = 0; c < component_count; ++c) scanned[c] = scanned[c] || components[c] == id;
       }
-      // Entropy-coded data holds 0xff only before a zero or a restart marker.
-      const uint8_t* data = bytes.data();
-      size_t at = reader.position();
-      for (;;) {
-        const void* found = at < bytes.size() ? std::memchr(data + at, 0xff, bytes.size() - at) : nullptr;
-        at = found ? static_cast<size_t>(static_cast<const uint8_t*>(found) - data) : bytes.size();
-        if (at + 1 >= bytes.size() || (data[at + 1] != 0 && (data[at + 1] < 0xd0 || data[at + 1] > 0xd7))) break;
-        at += 2;
-      }
-      scan_bytes += static_cast<int64_t>(at - reader.position());
-      reader.seek(at);
+      const size_t end = scan_end(bytes, reader.position());
+      scan_bytes += static_cast<int64_t>(end - reader.position());
+      reader.seek(end);
     } else if (marker == 0xe1 && length >= 8 && std::memcmp(&bytes[start], "Exif\0\0", 6) == 0) {
       header.orientation = exif_orientation(bytes.subspan(start + 6, length - 8));
     }
@@ -231,8 +236,9 @@ TL_INLINE PngHeader walk_png(std::span<const uint8_t> bytes, const std::string& 
     ByteReader chunk(checked.subspan(4), name, "PNG");
     if (first) {
       reader.check(kind == "IHDR" && length == 13, "the IHDR chunk must come first");
-      const int64_t width = chunk.u32_big(), height = chunk.u32_big();
-      reader.check_size(header.width = width, header.height = height, options);
+      header.width = chunk.u32_big();
+      header.height = chunk.u32_big();
+      reader.check_size(header.width, header.height, options);
       const int depth = chunk.u8(), color = chunk.u8();
       reader.check(color == 0 || color == 2 || color == 3 || color == 4 || color == 6, "an unknown colour type ",
                    color);
@@ -243,7 +249,7 @@ TL_INLINE PngHeader walk_png(std::span<const uint8_t> bytes, const std::string& 
                    "an unknown compression, filter or interlace");
       header.indexed = color == 3;
       header.colors = header.indexed ? size_t{1} << depth : 0;
-      row_bits = width * depth * (color == 2 ? 3 : color == 4 ? 2 : color == 6 ? 4 : 1);
+      row_bits = header.width * depth * (color == 2 ? 3 : color == 4 ? 2 : color == 6 ? 4 : 1);
     } else if (kind == "PLTE") {
       reader.check(length % 3 == 0 && length <= 768, "a palette of ", length, " bytes");
       header.palette_at = start;
@@ -274,12 +280,13 @@ TL_INLINE std::vector<uint8_t> with_full_palette(std::span<const uint8_t> bytes,
   return out;
 }
 
-/// Decodes what has passed its walk, within the memory that a picture of its size needs.
+/// Decodes what has passed its walk. stb may use 40 bytes for each of `area` pixels: in a PNG 8 of 16-bit samples, the
+/// same inflated, in a buffer that doubles; in a JPEG 3 for each of 4 components, and the result.
 TL_INLINE Image decode_by_stb(std::span<const uint8_t> bytes, const std::string& name, const char* part,
-                              const ImageHeader& header, int channels_wanted, const ImageOptions& options) {
+                              const ImageHeader& header, int64_t area, int channels_wanted,
+                              const ImageOptions& options) {
   const auto broken = [&](const char* why) { return FormatError(name, part, 0, text("cannot be decoded: ", why)); };
-  // The most at once, for each pixel: 8 bytes of 16-bit samples, the same inflated, and its buffer while it doubles.
-  StbArena arena(static_cast<size_t>(header.width * header.height) * 40 + 2 * bytes.size() + (size_t{1} << 22));
+  StbArena arena(static_cast<size_t>(area) * 40 + 2 * bytes.size() + (size_t{1} << 22));
   try {
     int width = 0, height = 0, channels = 0;
     const uint8_t* pixels = stb::stbi_load_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width, &height,
@@ -302,7 +309,9 @@ TL_INLINE Image decode_by_stb(std::span<const uint8_t> bytes, const std::string&
 
 TL_INLINE Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& name, const ImageOptions& options) {
   const ImageHeader header = walk_jpeg(bytes, name, options);
-  Image image = decode_by_stb(bytes, name, "JPEG", header, 3, options);
+  const auto in_blocks = [](int64_t size) { return (size + 31) / 32 * 32; };  // of 8 x 8, up to four a side
+  const int64_t area = in_blocks(header.width) * in_blocks(header.height);
+  Image image = decode_by_stb(bytes, name, "JPEG", header, area, 3, options);
   return options.apply_orientation ? oriented(std::move(image), header.orientation) : image;
 }
 
@@ -311,7 +320,7 @@ TL_INLINE Image decode_png(std::span<const uint8_t> bytes, const std::string& na
   std::vector<uint8_t> filled;
   if (header.indexed && header.palette_at && header.palette_size < header.colors)
     bytes = filled = with_full_palette(bytes, header);
-  Image image = decode_by_stb(bytes, name, "PNG", header, 0, options);
+  Image image = decode_by_stb(bytes, name, "PNG", header, header.width * header.height, 0, options);
   return options.apply_orientation ? oriented(std::move(image), header.orientation) : image;
 }
 
