@@ -176,6 +176,7 @@ struct StbAssertion {};
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
 namespace tl::inline TL_ABI::detail::stb {
+using ::abs;  // not tl::abs
 #if __has_include(<stb/stb_image.h>)
 #include <stb/stb_image.h>
 #include <stb/stb_image_write.h>
