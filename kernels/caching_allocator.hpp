@@ -31,7 +31,12 @@ class CachingAllocator {
   explicit CachingAllocator(Source source) : source_(source) {}
   CachingAllocator(const CachingAllocator&) = delete;
   CachingAllocator& operator=(const CachingAllocator&) = delete;
-  ~CachingAllocator() { empty_cache(); }
+  /// Blocks that are still in use keep their memory; only what is known about them goes.
+  ~CachingAllocator() {
+    empty_cache();
+    for (Block* block : free_) delete block;
+    for (const auto& [memory, block] : in_use_) delete block;
+  }
 
   void* allocate(std::size_t bytes, void* stream) {
     if (bytes == 0) return nullptr;

@@ -61,8 +61,8 @@ const UnaryCase kUnaryCases[] = {
 TEST_CASE("unary functions and their gradients: odd sizes, aligned or not") {
   for (const UnaryCase& c : kUnaryCases) {
     CAPTURE(c.name);
-    for (const std::size_t n : {1, 3, 1027}) {
-      for (const std::size_t shift : {0, 1}) {
+    for (const std::size_t n : {1u, 3u, 1027u}) {
+      for (const std::size_t shift : {0u, 1u}) {
         CAPTURE(n);
         CAPTURE(shift);
         const auto x = random_floats(n, 1, c.low, c.high), grad_y = random_floats(n, 2);
