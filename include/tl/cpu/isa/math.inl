@@ -4,6 +4,9 @@
 // again. Errors over all floats (tests/cpu/simd_test.cpp): see each function. Denormal results are zero. Double, which
 // is for checking, goes lane by lane through the standard library.
 
+/// Bits that may wrap around, which signed ones must not.
+typedef uint32_t WrappingBits __attribute__((vector_size(TL_VECTOR_BYTES)));
+
 /// a + x (b + x (c + ...)).
 template <class V, class... Coefficients>
 TL_ALWAYS_INLINE V polynomial(V x, double a, Coefficients... rest) {
@@ -22,7 +25,7 @@ TL_ALWAYS_INLINE Vec<float> exp(Vec<float> x) {
   const V q = polynomial(r, 0.49999994, 0.166665167, 0.041668281, 0.00836924836, 0.0013820742);
   const V p = fma(q, r * r, r) + V(1);
   // n is added to the exponent; what lies outside of the exponent's range is replaced
-  const V result((V::Native)((V::Bits)p.v + ((V::Bits)shifted.v << 23)));
+  const V result((V::Native)((WrappingBits)p.v + ((WrappingBits)shifted.v << 23)));
   const V infinity(std::numeric_limits<float>::infinity());
   const V not_too_small = select(x < V(-87.3365402), V(0), result);
   return select(x <= V(88.7228394), not_too_small, x + infinity);  // the sum keeps a NaN
@@ -32,10 +35,10 @@ TL_ALWAYS_INLINE Vec<float> exp(Vec<float> x) {
 TL_ALWAYS_INLINE Vec<float> log(Vec<float> x) {
   using V = Vec<float>;
   // x = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt(2))
-  const V::Bits sqrt_half = 0x3f3504f3 - V::Bits{};
-  const V::Bits exponent = ((V::Bits)x.v - sqrt_half) >> 23;
+  const WrappingBits bits = (WrappingBits)x.v, sqrt_half = 0x3f3504f3u - WrappingBits{};
+  const V::Bits exponent = (V::Bits)(bits - sqrt_half) >> 23;
   const V e(__builtin_convertvector(exponent, V::Native));
-  const V f = V((V::Native)((V::Bits)x.v - (exponent << 23))) - V(1);
+  const V f = V((V::Native)(bits - ((WrappingBits)exponent << 23))) - V(1);
   const V p = polynomial(f, 0.333333135, -0.250000089, 0.200020716, -0.166679904, 0.142203629, -0.124062084,
                          0.118834712, -0.116701834, 0.0674954057);
   const V square = f * f;
