@@ -75,7 +75,7 @@ class Loader final : public BatchSource {
 /// Samples in memory, such as features that were extracted once.
 class TensorSource final : public BatchSource {
  public:
-  /// x [N, ...] f32, y [N] i32. Errors: ShapeError when the numbers of samples differ.
+  /// x [N, ...] f32, y [N] i32. Errors: ShapeError when the numbers of samples differ; DTypeError.
   TensorSource(Tensor x, Tensor y, const LoaderOptions& options = {});
 
   int64_t batches() const override;

@@ -5,6 +5,7 @@
 #include <exception>
 #include <map>
 #include <numeric>
+#include <system_error>
 #include <thread>
 
 #include "tl/core/log.hpp"
@@ -49,7 +50,11 @@ class Loader::Stream final : public BatchStream {
     order_ = epoch_order(samples, options.shuffle, options.seed, epoch);
     total_ = detail::batch_count(samples, options);
     const int count = static_cast<int>(std::min<int64_t>(options.workers > 0 ? options.workers : threads(), total_ - first));
-    for (int i = 0; i < count; ++i) workers_.emplace_back([this] { work(); });
+    try {
+      for (int i = 0; i < count; ++i) workers_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {
+      if (workers_.empty()) throw;  // else fewer threads do the same work
+    }
   }
 
   ~Stream() override {
@@ -195,7 +200,11 @@ TL_INLINE TensorSource::TensorSource(Tensor x, Tensor y, const LoaderOptions& op
     : x_(std::move(x)), y_(std::move(y)), options_(options) {
   require<ShapeError>(x_.rank() >= 1 && x_.size(0) > 0 && y_.shape() == Shape{x_.size(0)},
                       "TensorSource: x must be [N, ...] and y [N], N above 0; got ", x_.shape(), " and ", y_.shape());
+  require<DTypeError>(x_.dtype() == DType::f32 && y_.dtype() == DType::i32, "TensorSource: x must be f32 and y i32; got ",
+                      x_.dtype(), " and ", y_.dtype());
   require<UsageError>(options.batch >= 1, "TensorSource: batch must be at least 1, got ", options.batch);
+  x_ = x_.to(kCpu);
+  y_ = y_.to(kCpu);
 }
 
 TL_INLINE int64_t TensorSource::batches() const { return detail::batch_count(samples(), options_); }

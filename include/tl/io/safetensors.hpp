@@ -52,7 +52,7 @@ struct NamedTensor {
 };
 
 /// Writes tensors to a file, atomically (see write_atomically): sorted by alignment and name, without holes.
-/// Errors: IoError; UsageError for a name given twice or reserved.
+/// Errors: IoError; UsageError for a name given twice, reserved or not UTF-8.
 void write_safetensors(const std::string& path, std::vector<NamedTensor> tensors, const Metadata& metadata = {});
 
 }  // namespace tl::inline TL_ABI

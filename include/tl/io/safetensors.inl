@@ -140,10 +140,13 @@ struct SafetensorsType {
 
 TL_INLINE const SafetensorsType* safetensors_type(std::string_view name) {
   static constexpr SafetensorsType kTypes[] = {
-      {"F64", 8, DType::f64}, {"F32", 4, DType::f32}, {"F16", 2, DType::f16}, {"BF16", 2, DType::bf16},
-      {"I64", 8, DType::i64}, {"I32", 4, DType::i32}, {"I8", 1, DType::i8},   {"U8", 1, DType::u8},
-      {"BOOL", 1, DType::boolean}, {"I16", 2, {}},    {"U16", 2, {}},         {"U32", 4, {}},
-      {"U64", 8, {}},         {"F8_E4M3", 1, {}},     {"F8_E5M2", 1, {}}};
+      {"F64", 8, DType::f64},   {"F32", 4, DType::f32}, {"F16", 2, DType::f16},
+      {"BF16", 2, DType::bf16}, {"I64", 8, DType::i64}, {"I32", 4, DType::i32},
+      {"I8", 1, DType::i8},     {"U8", 1, DType::u8},   {"BOOL", 1, DType::boolean},
+      {"I16", 2, {}},           {"U16", 2, {}},         {"U32", 4, {}},
+      {"U64", 8, {}},           {"C64", 8, {}},         {"F8_E4M3", 1, {}},
+      {"F8_E5M2", 1, {}},       {"F8_E8M0", 1, {}},     {"F8_E4M3FNUZ", 1, {}},
+      {"F8_E5M2FNUZ", 1, {}}};
   for (const auto& type : kTypes)
     if (type.name == name) return &type;
   return nullptr;
@@ -151,15 +154,24 @@ TL_INLINE const SafetensorsType* safetensors_type(std::string_view name) {
 
 TL_INLINE std::string_view safetensors_name(DType dtype) {
   switch (dtype) {
-    case DType::f64: return "F64";
-    case DType::f32: return "F32";
-    case DType::f16: return "F16";
-    case DType::bf16: return "BF16";
-    case DType::i64: return "I64";
-    case DType::i32: return "I32";
-    case DType::i8: return "I8";
-    case DType::u8: return "U8";
-    case DType::boolean: return "BOOL";
+    case DType::f64:
+      return "F64";
+    case DType::f32:
+      return "F32";
+    case DType::f16:
+      return "F16";
+    case DType::bf16:
+      return "BF16";
+    case DType::i64:
+      return "I64";
+    case DType::i32:
+      return "I32";
+    case DType::i8:
+      return "I8";
+    case DType::u8:
+      return "U8";
+    case DType::boolean:
+      return "BOOL";
   }
   return "?";
 }
@@ -170,31 +182,38 @@ TL_INLINE SafetensorsFile::SafetensorsFile(const std::string& path)
     : path_(path), mapping_(std::make_shared<MappedFile>(path)) {
   constexpr uint64_t kMaxHeader = 100'000'000;
   const auto bytes = mapping_->bytes();
-  if (bytes.size() < 8) throw FormatError(path, "", 0, "not a safetensors file: shorter than the 8 bytes of the header's length");
+  if (bytes.size() < 8)
+    throw FormatError(path, "", 0, "not a safetensors file: shorter than the 8 bytes of the header's length");
   uint64_t length = 0;
   for (size_t i = 8; i-- > 0;) length = (length << 8) | std::to_integer<uint64_t>(bytes[i]);
   if (length > kMaxHeader || length > bytes.size() - 8)
-    throw FormatError(path, "", 0, text("not a safetensors file: the header claims ", length, " bytes, the file has ", bytes.size(),
-                                        ". Hint: weights/convert.py reads .pth, .th and .bin files."));
+    throw FormatError(path, "", 0,
+                      text("not a safetensors file: the header claims ", length, " bytes, the file has ", bytes.size(),
+                           ". Hint: weights/convert.py reads .pth, .th and .bin files."));
   const auto* header = reinterpret_cast<const char*>(bytes.data()) + 8;
   if (length == 0 || header[0] != '{') throw FormatError(path, "", 8, "the header must begin with '{'");
 
+  const auto refuse = [&](const std::string& name, uint64_t at, const std::string& what) {
+    constexpr size_t kShown = 200;  // of a name that may be as long as the header
+    throw FormatError(path, name.size() > kShown ? name.substr(0, kShown) + "..." : name, at, what);
+  };
   detail::SafetensorsHeader parsed;
   if (!nlohmann::json::sax_parse(header, header + length, &parsed))
-    throw FormatError(path, parsed.tensor, 8 + parsed.position, parsed.problem);
+    refuse(parsed.tensor, 8 + parsed.position, parsed.problem);
   data_offset_ = 8 + length;
   data_bytes_ = bytes.size() - data_offset_;
 
   std::vector<std::pair<uint64_t, const std::string*>> order;
   for (const auto& [name, entry] : parsed.entries) {
     const auto* type = detail::safetensors_type(entry.dtype);
-    if (!type) throw FormatError(path, name, 8, "unknown dtype \"" + entry.dtype.substr(0, 32) + "\"");
+    if (!type) refuse(name, 8, "unknown dtype \"" + entry.dtype.substr(0, 32) + "\"");
     if (entry.begin > entry.end || entry.end > data_bytes_)
-      throw FormatError(path, name, data_offset_, text("data_offsets [", entry.begin, ", ", entry.end, "] leave the ",
-                                                       data_bytes_, " bytes of data. Hint: is the file complete?"));
+      refuse(name, data_offset_,
+             text("data_offsets [", entry.begin, ", ", entry.end, "] leave the ", data_bytes_,
+                  " bytes of data. Hint: is the file complete?"));
     if (static_cast<uint64_t>(entry.shape.numel()) * type->bytes != entry.end - entry.begin)
-      throw FormatError(path, name, data_offset_ + entry.begin,
-                        text(entry.dtype, " ", entry.shape, " does not fill ", entry.end - entry.begin, " bytes"));
+      refuse(name, data_offset_ + entry.begin,
+             text(entry.dtype, " ", entry.shape, " does not fill ", entry.end - entry.begin, " bytes"));
     order.emplace_back(entry.begin, &name);
   }
   std::sort(order.begin(), order.end(), [&](const auto& a, const auto& b) {
@@ -203,11 +222,11 @@ TL_INLINE SafetensorsFile::SafetensorsFile(const std::string& path)
   uint64_t at = 0;
   for (const auto& [begin, name] : order) {
     if (begin != at)
-      throw FormatError(path, *name, data_offset_ + begin,
-                        begin < at ? "overlaps the tensor before it" : "leaves a hole behind the tensor before it");
+      refuse(*name, data_offset_ + begin,
+             begin < at ? "overlaps the tensor before it" : "leaves a hole behind the tensor before it");
     at = parsed.entries[*name].end;
   }
-  if (at != data_bytes_) throw FormatError(path, "", data_offset_ + at, text(data_bytes_ - at, " bytes follow the last tensor"));
+  if (at != data_bytes_) refuse("", data_offset_ + at, text(data_bytes_ - at, " bytes follow the last tensor"));
 
   entries_ = std::move(parsed.entries);
   metadata_ = std::move(parsed.metadata);
@@ -221,6 +240,9 @@ TL_INLINE Tensor SafetensorsFile::tensor(const std::string& name) const {
   const auto* type = detail::safetensors_type(entry.dtype);
   require<DTypeError>(type->dtype.has_value(), path_, ": ", name, ": tl does not read ", entry.dtype);
   const uint64_t at = data_offset_ + entry.begin;
+  if (type->dtype == DType::boolean)
+    for (const std::byte value : mapping_->bytes().subspan(at, entry.end - entry.begin))
+      if (value > std::byte{1}) throw FormatError(path_, name, at, "BOOL holds something other than 0 and 1");
   if (at % type->bytes == 0) return Tensor::view_of(storage_, at, entry.shape, *type->dtype);
   Tensor copy = Tensor::empty(entry.shape, *type->dtype);  // the format does not promise alignment
   if (copy.numel() > 0) std::memcpy(copy.raw_mutable_data(), mapping_->bytes().data() + at, copy.bytes());
@@ -228,9 +250,16 @@ TL_INLINE Tensor SafetensorsFile::tensor(const std::string& name) const {
 }
 
 TL_INLINE void write_safetensors(const std::string& path, std::vector<NamedTensor> tensors, const Metadata& metadata) {
+  const auto is_utf8 = [](const std::string& name) {
+    try {
+      return !nlohmann::json(name).dump().empty();
+    } catch (const nlohmann::json::type_error&) {
+      return false;
+    }
+  };
   for (NamedTensor& t : tensors) {
-    require<UsageError>(t.name != "__metadata__" && t.tensor.defined(), "write_safetensors: \"", t.name,
-                        "\" is no name for a tensor, or its tensor is undefined");
+    require<UsageError>(t.name != "__metadata__" && is_utf8(t.name) && t.tensor.defined(), "write_safetensors: \"",
+                        t.name, "\" is no name for a tensor, or its tensor is undefined");
     t.tensor = t.tensor.to(kCpu);
   }
   std::sort(tensors.begin(), tensors.end(), [](const NamedTensor& a, const NamedTensor& b) {
@@ -249,6 +278,7 @@ TL_INLINE void write_safetensors(const std::string& path, std::vector<NamedTenso
                       {"data_offsets", {offset, offset + t.tensor.bytes()}}};
     offset += t.tensor.bytes();
   }
+  // Metadata may quote folders' names, which are bytes of any kind.
   std::string text_header = header.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
   while (text_header.size() % 8 != 0) text_header += ' ';
 
