@@ -39,8 +39,10 @@ struct ImageFolderOptions {
 ///
 /// Names that start with a dot are passed over. Other files are skipped with one warning that counts them; so is a
 /// class without pictures, which keeps its label. Symbolic links are followed, but no folder is entered twice for a
-/// class. Errors: IoError when a folder cannot be read; UsageError when there is no class or no picture, or a folder
-/// that is not among options.classes. torchvision: `ImageFolder(folder)`, in the same order.
+/// class.
+/// Errors: IoError when a folder cannot be read; UsageError when there is no class or no picture, or a folder that
+/// is not among options.classes.
+/// torchvision: `ImageFolder(folder)`, in the same order.
 Samples list_image_folder(const std::string& folder, const ImageFolderOptions& options = {});
 
 /// Pictures to learn from and, if the folder has them, those to validate with.

@@ -23,10 +23,10 @@ Image crop(const Image& image, const Rect& rect);
 /// in[i], s = input size / output size, with the triangle filter (bilinear) or Keys' cubic with a = -0.5 (bicubic),
 /// weights normalised to 1. When the picture shrinks the filter widens with it, which keeps patterns finer than the
 /// output's pixels from showing as others (aliasing). Two passes, each rounded to 8 bits: along rows, then along
-/// columns; the other way round if the height shrinks by more than twice what the width does. Errors: UsageError for an
-/// empty picture or size, or a size over 2^24. Pillow 13: `Image.resize((width, height), BILINEAR or BICUBIC)`, byte
-/// for byte. Older versions always go along rows first; where the order differs, so does the rounding of some samples
-/// by 1.
+/// columns; the other way round if the height shrinks by more than twice what the width does.
+/// Errors: UsageError for an empty picture or size, or a size over 2^24.
+/// Pillow 13: `Image.resize((width, height), BILINEAR or BICUBIC)`, byte for byte. Older versions always go along
+/// rows first; where the order differs, so does the rounding of some samples by 1.
 Image resize(const Image& image, int64_t width, int64_t height, Interpolation interpolation = Interpolation::bilinear);
 
 /// Part of a resized part: the rectangle `window` of what `source`, cut out of the picture, becomes at width x height.

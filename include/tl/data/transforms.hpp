@@ -71,8 +71,8 @@ struct ColorJitter {
   Image operator()(Image image, Generator& generator) const;
 };
 
-/// The steps of ColorJitter with a given factor; equal to Pillow's `ImageEnhance` and torchvision's `adjust_hue` on
-/// RGB.
+/// The steps of ColorJitter with a given factor, on RGB.
+/// Pillow: `ImageEnhance`, torchvision: `adjust_hue`, byte for byte.
 Image adjust_brightness(Image image, double factor);
 Image adjust_contrast(Image image, double factor);
 Image adjust_saturation(Image image, double factor);
@@ -161,9 +161,9 @@ struct ImageView {
   PixelFormat format = PixelFormat::rgb8;
 };
 
-/// A copy as RGB; alpha is composited over `background`. Floats are rounded to the nearest of 0/255 ... 255/255; if
-/// some lie far outside of 0 ... 1, probably because they are meant as 0 ... 255, that is warned of once. Errors:
-/// UsageError for a null pointer, an empty size, or a stride shorter than a row.
+/// A copy as RGB; alpha is composited over `background`. Floats are rounded to the nearest of 0/255 ... 255/255.
+/// If some lie far outside of 0 ... 1, probably because they are meant as 0 ... 255, that is warned of once.
+/// Errors: UsageError for a null pointer, an empty size, or a stride shorter than a row.
 Image to_image(const ImageView& view, const std::array<uint8_t, 3>& background = {255, 255, 255});
 
 }  // namespace tl::inline TL_ABI

@@ -63,9 +63,9 @@ class FileWriter {
 ///
 /// `writer` fills a temporary file in the same folder, which is flushed to disk and renamed over `path`; then the
 /// folder is flushed. If anything fails the temporary file is removed and the old one stays. What a killed process
-/// leaves is a hidden file `.NAME.tmp-PID-N`, which nothing reads and later writes ignore. A symbolic link is followed,
-/// permissions of the old file are kept, and a device or pipe is written to directly. Errors: IoError when the system
-/// refuses; what `writer` throws.
+/// leaves is a hidden file `.NAME.tmp-PID-N`, which nothing reads and later writes ignore. A symbolic link is
+/// followed, permissions of the old file are kept, and a device or pipe is written to directly.
+/// Errors: IoError when the system refuses; what `writer` throws.
 void write_atomically(const std::string& path, FunctionRef<void(FileWriter&)> writer);
 
 }  // namespace tl::inline TL_ABI

@@ -38,13 +38,14 @@ struct ImageOptions {
 
 /// Decodes a picture to RGB.
 ///
-/// JPEG (baseline, progressive; grey, YCbCr, RGB, CMYK), PNG (all colour types, 1 to 16 bits), BMP (uncompressed) and
-/// PNM (P2, P3, P5, P6). Grey becomes three equal channels, 16 bits become the upper 8, palettes are resolved, and
-/// alpha (of a channel, a palette or a transparent colour) is composited: out = (alpha * colour + (255 - alpha) *
-/// background) / 255, rounded. Before anything is decoded the file is walked from start to end: a truncated file is
-/// refused, not filled with grey. `name` stands in error messages. Errors: FormatError (broken, too large, or another
-/// format, which is named); IoError when the file cannot be read. Pillow: `ImageOps.exif_transpose(Image.open(path))`
-/// over a background.
+/// Read are JPEG (baseline and progressive; grey, YCbCr, RGB, CMYK), PNG (all colour types, 1 to 16 bits), BMP
+/// (uncompressed) and PNM (P2, P3, P5, P6). Grey becomes three equal channels, of 16 bits the upper 8 stay, palettes
+/// are resolved, and alpha (of a channel, a palette or a transparent colour) is composited:
+///     out = (alpha * colour + (255 - alpha) * background) / 255, rounded.
+/// Before anything is decoded the file is walked from start to end: a truncated file is refused, not filled with grey.
+/// `name` stands in error messages.
+/// Errors: FormatError (broken, too large, or of another format, which is named); IoError if it cannot be read.
+/// Pillow: `ImageOps.exif_transpose(Image.open(path))` over a background.
 Image load_image(const std::string& path, const ImageOptions& options = {});
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name, const ImageOptions& options = {});
 
