@@ -139,7 +139,7 @@ TEST_CASE("The page says what was run, side by side") {
   CHECK(first_flaw(page) == "");
   CHECK(contains(page, "<title>Ants and bees</title>"));
   CHECK(contains(page,
-                 "finetune reaches 92.0\u00A0% ± 2.8 in validation (mean of 2 seeds), 11.0 points above features, "
+                 "92.0\u00A0% ± 2.8 validation accuracy with finetune (mean of 2 seeds), 11.0 points above features, "
                  "42.0 above scratch."));
   CHECK(contains(page, "<dt>Model</dt><dd>EfficientNet-Lite0</dd>"));
   CHECK(contains(page, "<li>2 pictures are in training and in validation</li>"));
@@ -203,10 +203,23 @@ TEST_CASE("Everything may be missing") {
 
   // A run alone: no comparison, no names at the lines.
   const std::string alone = tl::render_html({.runs = {run_with("finetune", {0.9})}});
-  CHECK(contains(alone, "finetune reaches 90.0\u00A0% in validation."));
+  CHECK(contains(alone, "90.0\u00A0% validation accuracy with finetune."));
   CHECK(contains(alone, "<h2>Result</h2>"));
   CHECK_FALSE(contains(alone, "class='best'"));
   CHECK_FALSE(contains(alone, "class='name"));
+}
+
+TEST_CASE("Of many runs the most accurate are drawn, each in a colour of its own") {
+  tl::Report report;
+  for (int i = 0; i < 12; ++i) report.runs.push_back(run_with(tl::text("run", i), {0.05 * i}));
+  const std::string page = tl::render_html(report);
+  CHECK(first_flaw(page) == "");
+  CHECK(contains(page, "with run11, the best of 12 runs."));
+  CHECK(contains(page, "Of the 8 most accurate runs."));
+  CHECK_FALSE(contains(charts_of(page), "run3,"));
+  CHECK(contains(charts_of(page), "run4,"));
+  CHECK(count_of(charts_of(page), "class='name c7'") == 3);
+  CHECK(count_of(page, "<tr class='c8'>") == 4);
 }
 
 TEST_CASE("One epoch, and numbers that cannot be drawn") {
@@ -224,8 +237,8 @@ TEST_CASE("One epoch, and numbers that cannot be drawn") {
   const std::string page = tl::render_html(report);
   CHECK(first_flaw(page) == "");
   for (const char* part : {"nan", "inf", "–"}) CHECK_MESSAGE(!contains(charts_of(page), part), part);
-  CHECK(count_of(page, "<polyline ") == 2);    // 0.25 to 0.125, in training and validation; the others stand alone
-  CHECK(count_of(page, "<circle ") == 4 + 2);  // dots on all of validation, and where a value stands alone
+  CHECK(count_of(page, "<polyline ") == 2);  // training and validation, each through the four that can be drawn
+  CHECK(count_of(page, "<circle ") == 4);    // on validation alone
   const auto json = nlohmann::json::parse(tl::render_json(report));
   CHECK(json["runs"][0]["seeds"][0]["epochs"][2]["val_loss"].is_null());
 
@@ -257,6 +270,24 @@ TEST_CASE("Axes have round numbers that enclose the values") {
   CHECK(labels("Loss") == std::vector<std::string>{"0", "1", "2", "3"});
   CHECK(labels("Learning rate") == std::vector<std::string>{"0", "0.0001", "0.0002", "0.0003", "0.0004"});
   CHECK(labels("Accuracy") == std::vector<std::string>{"49.5%", "50.0%", "50.5%", "51.0%", "51.5%"});
+}
+
+TEST_CASE("A thousand epochs make no large file, and small rates have short labels") {
+  tl::RunSummary run = run_with("long", {0.5}, 1000);
+  for (auto& epoch : run.seeds[0].epochs) epoch.rates = {{"all", 2e-5 / static_cast<double>(epoch.epoch)}};
+  run.seeds[0].epochs.back().peak_bytes = 2'642'000'000;
+  const std::string page = tl::render_html({.runs = {run}});
+  const std::string charts = charts_of(page);
+  CHECK(charts.size() < 30'000);
+  CHECK(contains(charts, ">1e-5</text>"));
+  CHECK(contains(charts, ">2e-5</text>"));
+  CHECK(contains(charts, ">1000</text>"));  // the last epoch is there
+  CHECK_FALSE(contains(charts, "<circle"));
+  CHECK(contains(page, "2.64\u00A0GB"));
+  for (auto& epoch : run.seeds[0].epochs)
+    epoch.peak_bytes = 12'345, epoch.rates = {{"all", 0.00012 + 1e-8 * static_cast<double>(epoch.epoch)}};
+  CHECK(contains(tl::render_text({run}), "12\u00A0kB"));
+  CHECK(contains(charts_of(tl::render_html({.runs = {run}})), ">1.25e-4</text>"));
 }
 
 TEST_CASE("Hostile names stay text") {

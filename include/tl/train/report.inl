@@ -69,7 +69,8 @@ inline std::string share_bar(double share) {
 /// The page, section by section; each section is empty when the report has nothing for it.
 class ReportPage {
  public:
-  explicit ReportPage(const Report& report) : report_(report), best_(best_run(report.runs)) {}
+  explicit ReportPage(const Report& report)
+      : report_(report), best_(best_run(report.runs)), drawn_(best_runs(report)) {}
 
   std::string render() const {
     const std::string title = html(report_.title.empty() ? "Training report" : report_.title);
@@ -90,8 +91,21 @@ class ReportPage {
   }
 
  private:
+  /// Those that curves are drawn of, in the report's order: as many as there are colours, the most accurate ones.
+  static std::vector<const RunSummary*> best_runs(const Report& report) {
+    std::vector<const RunSummary*> runs;
+    for (const RunSummary& run : report.runs) runs.push_back(&run);
+    std::stable_sort(runs.begin(), runs.end(), [](const RunSummary* a, const RunSummary* b) {
+      return better(a->accuracy().mean, b->accuracy().mean);
+    });
+    runs.resize(std::min(runs.size(), kRunColours));
+    std::sort(runs.begin(), runs.end());
+    return runs;
+  }
+
+  /// The class that gives a run its colour; it has none if it is not drawn.
   std::string colour_class(const RunSummary& run) const {
-    return text('c', static_cast<size_t>(&run - report_.runs.data()) % kRunColours);
+    return text('c', std::find(drawn_.begin(), drawn_.end(), &run) - drawn_.begin());
   }
 
   std::string class_name(int64_t c) const {
@@ -127,12 +141,13 @@ class ReportPage {
     return report_.judged_run.empty() || report_.runs.size() < 2 ? "" : " of " + html(report_.judged_run);
   }
 
-  /// "finetune reaches 84.2 % ± 0.6 in validation (mean of 3 seeds), 2.1 points above features, 30.0 above scratch."
+  /// "84.2 % ± 0.6 validation accuracy with finetune (mean of 3 seeds), 2.1 points above features."
   std::string headline() const {
     constexpr size_t kMostCompared = 4;
     if (!best_) return "";
     const Spread best = best_->accuracy();
-    std::string out = text(best_->name, " reaches ", accuracy_text(best), " in validation");
+    std::string out = accuracy_text(best) + " validation accuracy";
+    if (!best_->name.empty()) out += " with " + best_->name;
     if (best.count > 1) out += text(" (mean of ", best.count, " seeds)");
     if (report_.runs.size() > kMostCompared) return text(out, ", the best of ", report_.runs.size(), " runs.");
     std::string others;
@@ -212,9 +227,9 @@ class ReportPage {
                       double EpochRecord::*val) const {
     Chart chart{title, note, is_share, {}};
     for (const bool is_training : {true, false})  // validation is drawn above training
-      for (size_t i = 0; i < report_.runs.size(); ++i) {
+      for (size_t i = 0; i < drawn_.size(); ++i) {
         const auto measure = [&](const EpochRecord& epoch) { return epoch.*(is_training ? train : val); };
-        chart.lines.push_back({report_.runs[i].name, i, is_training, points_of(report_.runs[i], measure)});
+        chart.lines.push_back({drawn_[i]->name, i, is_training, points_of(*drawn_[i], measure)});
       }
     return chart;
   }
@@ -222,17 +237,17 @@ class ReportPage {
   Chart rate_chart() const {
     Chart chart{"Learning rate", "", false, {}};
     bool has_groups = false;
-    for (size_t i = 0; i < report_.runs.size(); ++i) {
+    for (size_t i = 0; i < drawn_.size(); ++i) {
       std::vector<ChartPoint> points;
-      if (!report_.runs[i].seeds.empty())  // seeds share their schedule
-        for (const EpochRecord& epoch : report_.runs[i].seeds.front().epochs) {
+      if (!drawn_[i]->seeds.empty())  // seeds share their schedule
+        for (const EpochRecord& epoch : drawn_[i]->seeds.front().epochs) {
           std::vector<double> rates;
           for (const auto& [group, rate] : epoch.rates) rates.push_back(rate);
           const Spread spread = spread_of(rates);
           has_groups |= spread.low < spread.high;
           points.push_back({static_cast<double>(epoch.epoch), spread.high, spread.low, spread.high});
         }
-      chart.lines.push_back({report_.runs[i].name, i, false, std::move(points)});
+      chart.lines.push_back({drawn_[i]->name, i, false, std::move(points)});
     }
     chart.note = has_groups ? "highest of the groups; shade down to the lowest" : "at the end of each epoch";
     return chart;
@@ -251,21 +266,24 @@ class ReportPage {
     }
     if (figures.empty()) return "";
     std::string legend;
-    if (report_.runs.size() > 1)
-      for (const RunSummary& run : report_.runs)
-        legend += text("<span><span class='dot ", colour_class(run), "'></span>", html(run.name, 60), "</span>\n");
+    if (drawn_.size() > 1)
+      for (const RunSummary* run : drawn_)
+        legend +=
+            text("<span class='", colour_class(*run), "'><span class='dot'></span>", html(run->name, 60), "</span>\n");
     const auto key = [](std::string_view style, std::string_view name) {
       return text("<span><svg viewBox='0 0 30 10' aria-hidden='true'><line class='key", style,
                   "' x1='2' x2='28' y1='5' y2='5'/></svg>", name, "</span>\n");
     };
     return text(
-        heading("Curves"), "<div class='legend'>\n", legend, key("", "validation"), key(" dashed", "training"),
+        heading("Curves",
+                drawn_.size() < report_.runs.size() ? text("Of the ", drawn_.size(), " most accurate runs.") : ""),
+        "<div class='legend'>\n", legend, key("", "validation"), key(" dashed", "training"),
         has_several_seeds() ? "<span class='muted'>Lines are means over seeds, shades their range.</span>\n" : "",
         "</div>\n<div class='charts'>\n", figures, "</div>\n</section>\n");
   }
 
   std::string confusion() const {
-    constexpr int64_t kLargestMatrix = 30;
+    constexpr int64_t kLargestMatrix = 30, kLargestBesideList = 14;
     if (!report_.confusion || report_.confusion->samples() == 0) return "";
     const ConfusionMatrix& matrix = *report_.confusion;
     const bool is_small = matrix.classes() <= kLargestMatrix;
@@ -285,21 +303,25 @@ class ReportPage {
                              ", accuracy ", percent(matrix.accuracy()), ", balanced accuracy ",
                              percent(matrix.balanced_accuracy()), ", macro F1 ", percent(matrix.macro_f1()), ".",
                              is_small ? " A row is a true class, a column what it was taken for." : "")),
-                is_small ? text("<div class='split'>\n<div class='card'>", matrix_table(matrix),
-                                "</div>\n<div class='card'>", list, "</div>\n</div>\n")
+                is_small ? text("<div class='stack", matrix.classes() <= kLargestBesideList ? " split" : "",
+                                "'>\n<div class='card'>", matrix_table(matrix), "</div>\n<div class='card'>", list,
+                                "</div>\n</div>\n")
                          : text("<div class='card'>", list, "</div>\n"),
                 "</section>\n");
   }
 
   std::string matrix_table(const ConfusionMatrix& matrix) const {
+    constexpr size_t kLongestName = 20;
     // The root of the share makes a few per cent visible, and even the strongest shade leaves text readable.
     const auto shade = [](double share) { return fixed(0.7 * std::sqrt(share), 2); };
-    std::string out = "<table class='matrix'>\n<thead><tr><td></td>";
+    constexpr int64_t kMostWideCells = 20;
+    std::string out =
+        text("<table class='matrix", matrix.classes() > kMostWideCells ? " dense" : "", "'>\n<thead><tr><td></td>");
     for (int64_t c = 0; c < matrix.classes(); ++c)
-      out += text("<th scope='col'><span>", html(class_name(c), 24), "</span></th>");
+      out += text("<th scope='col'><span>", html(class_name(c), kLongestName), "</span></th>");
     out += "</tr></thead>\n<tbody>\n";
     for (int64_t truth = 0; truth < matrix.classes(); ++truth) {
-      out += text("<tr><th scope='row'>", html(class_name(truth), 24), "</th>");
+      out += text("<tr><th scope='row'>", html(class_name(truth), kLongestName), "</th>");
       for (int64_t predicted = 0; predicted < matrix.classes(); ++predicted) {
         const int64_t count = matrix.at(truth, predicted);
         const double share = ratio(count, matrix.samples_of(truth));
@@ -376,6 +398,7 @@ class ReportPage {
 
   const Report& report_;
   const RunSummary* best_;
+  const std::vector<const RunSummary*> drawn_;
 };
 
 inline Json json_of(const ConfusionMatrix& matrix, const std::vector<std::string>& classes) {

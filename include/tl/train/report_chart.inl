@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,7 +12,6 @@
 #include "tl/core/text.hpp"
 #include "tl/train/metrics.hpp"
 #include "tl/train/report_html.inl"
-#include "tl/train/report_style.inl"
 
 namespace tl::inline TL_ABI::detail {
 
@@ -21,7 +21,7 @@ struct ChartPoint {
 
 struct ChartLine {
   std::string name;
-  size_t run;  // lines of one run have one colour
+  size_t run;  // also its colour
   bool dashed;
   std::vector<ChartPoint> points;
 };
@@ -51,26 +51,27 @@ struct Ticks {
   double last() const { return at(count - 1); }
 
   std::string label(int i, bool percent) const {
-    const double value = at(i), magnitude = std::max(std::abs(first), std::abs(last()));
+    constexpr int kMostDecimals = 4;
+    const double value = at(i), largest = std::max(std::abs(first), std::abs(last()));
     if (percent) return fixed(100 * value, step < 0.00999 ? 1 : 0) + "%";
     if (std::abs(value) < step / 2) return "0";
-    if (magnitude < 1e6 && step > 0.99e-4)
-      return fixed(value, std::max(0, static_cast<int>(-std::floor(std::log10(step * 1.01)))));
-    std::array<char, 32> buffer;
-    std::snprintf(buffer.data(), buffer.size(), "%.2g", value);
-    return buffer.data();
+    const int place = static_cast<int>(std::floor(std::log10(step) + 1e-9));  // of the digit that tells ticks apart
+    if (place >= -kMostDecimals && largest < 1e5) return fixed(value, std::max(0, -place));
+    const int exponent = static_cast<int>(std::floor(std::log10(std::abs(value)) + 1e-9));
+    return text(fixed(value / std::pow(10.0, exponent), std::max(0, exponent - place)), 'e', exponent);
   }
 };
 
 /// Numbers that can be drawn: beyond 1e30 ranges would overflow.
 inline bool is_drawable(double value) { return std::abs(value) < 1e30; }
 
-/// So many points are enough for a line this wide; more would make the file large.
-inline std::vector<ChartPoint> thinned(const std::vector<ChartPoint>& points) {
+/// The points that can be drawn, and of many no more than a line this wide can show.
+inline std::vector<ChartPoint> drawable(const std::vector<ChartPoint>& points) {
   constexpr size_t kMost = 300;
-  if (points.size() <= kMost) return points;
-  std::vector<ChartPoint> out;
-  for (size_t i = 0; i < kMost; ++i) out.push_back(points[i * (points.size() - 1) / (kMost - 1)]);
+  std::vector<ChartPoint> all, out;
+  std::copy_if(points.begin(), points.end(), std::back_inserter(all), [](const auto& p) { return is_drawable(p.y); });
+  if (all.size() <= kMost) return all;
+  for (size_t i = 0; i < kMost; ++i) out.push_back(all[i * (all.size() - 1) / (kMost - 1)]);
   return out;
 }
 
@@ -88,7 +89,7 @@ class ChartPainter {
     }
     const bool has_names = std::any_of(chart.lines.begin(), chart.lines.end(),
                                        [&](const ChartLine& line) { return line.run != chart.lines.front().run; });
-    right_ = kWidth - 10 - (has_names ? 4 + 6.3 * static_cast<double>(widest_name_) : 0);
+    right_ = kWidth - 10 - (has_names ? 4 + 7.0 * static_cast<double>(widest_name_) : 0);
   }
 
   bool is_empty() const { return std::isnan(x_low_); }
@@ -96,7 +97,7 @@ class ChartPainter {
   std::string paint() {
     if (x_low_ == x_high_) x_low_ -= 0.5, x_high_ += 0.5;
     const double range = y_high_ - y_low_, size = std::max(std::abs(y_low_), std::abs(y_high_));
-    double pad = range > 0 ? std::max(range * 0.04, size * 1e-3) : size > 0 ? size * 0.1 : 0.5;
+    double pad = range > 0 ? std::max(range * 0.04, size * 1e-3) : size > 0 ? size * 0.5 : 0.5;
     if (chart_.percent) pad = std::clamp(pad, 0.005, 0.05);
     y_low_ = chart_.percent || y_low_ >= 0 ? std::max(y_low_ - pad, 0.0) : y_low_ - pad;
     y_high_ = chart_.percent ? std::max(std::min(y_high_ + pad, 1.0), y_low_ + pad) : y_high_ + pad;
@@ -125,8 +126,8 @@ class ChartPainter {
   }
 
  private:
-  static constexpr double kWidth = 380, kHeight = 250, kLeft = 42, kTop = 10, kBottom = 210, kNameHeight = 14;
-  static constexpr size_t kLongestName = 14;
+  static constexpr double kWidth = 380, kHeight = 250, kLeft = 46, kTop = 10, kBottom = 210, kNameHeight = 14;
+  static constexpr size_t kLongestName = 12;
 
   static void include(double value, double& low, double& high) {
     low = std::isnan(low) ? value : std::min(low, value);
@@ -156,30 +157,17 @@ class ChartPainter {
 
   void paint_line(const ChartLine& line, std::string& out) const {
     constexpr size_t kMostDots = 30;
-    const std::vector<ChartPoint> points = thinned(line.points);
-    out += text("<g class='c", line.run % kRunColours, line.dashed ? " dashed" : "", "'>");
-    for (size_t first = 0; first < points.size();) {
-      size_t last = first;
-      while (last < points.size() && is_drawable(points[last].y)) ++last;
-      if (last > first) {
-        if (!line.dashed)
-          paint_shade(
-              {points.begin() + static_cast<std::ptrdiff_t>(first), points.begin() + static_cast<std::ptrdiff_t>(last)},
-              out);
-        if (last - first > 1) {
-          out += "<polyline points='";
-          for (size_t i = first; i < last; ++i)
-            out += text(i == first ? "" : " ", coordinate(x_of(points[i].x)), ',', coordinate(y_of(points[i].y)));
-          out += "'/>";
-        }
-        for (size_t i = first; i < last; ++i)
-          if ((points.size() <= kMostDots && !line.dashed) || last - first == 1)
-            out += text("<circle cx='", coordinate(x_of(points[i].x)), "' cy='", coordinate(y_of(points[i].y)),
-                        "' r='2.4'><title>", html(line.name), ", epoch ", fixed(points[i].x, 0), ": ",
-                        value_text(points[i].y), "</title></circle>");
-      }
-      first = last + 1;  // what cannot be drawn leaves a gap
-    }
+    const std::vector<ChartPoint> points = drawable(line.points);
+    if (points.empty()) return;
+    out += text("<g class='c", line.run, line.dashed ? " dashed" : "", "'>");
+    if (!line.dashed) paint_shade(points, out);
+    out += "<polyline points='";
+    for (const ChartPoint& p : points) out += text(coordinate(x_of(p.x)), ',', coordinate(y_of(p.y)), ' ');
+    out += "'/>";
+    if (points.size() == 1 || (points.size() <= kMostDots && !line.dashed))
+      for (const ChartPoint& p : points)
+        out += text("<circle cx='", coordinate(x_of(p.x)), "' cy='", coordinate(y_of(p.y)), "' r='2.4'><title>",
+                    html(line.name), ", epoch ", fixed(p.x, 0), ": ", value_text(p.y), "</title></circle>");
     out += "</g>\n";
   }
 
@@ -218,8 +206,8 @@ class ChartPainter {
     for (auto name = names.rbegin(); name != names.rend(); ++name, lowest -= kNameHeight)
       name->y = std::min(name->y, lowest);
     for (const Name& name : names)
-      out += text("<text class='name c", name.line->run % kRunColours, "' x='", coordinate(right_ + 7), "' y='",
-                  coordinate(name.y), "' dy='.35em'>", html(name.line->name, kLongestName - 1), "</text>\n");
+      out += text("<text class='name c", name.line->run, "' x='", coordinate(right_ + 7), "' y='", coordinate(name.y),
+                  "' dy='.35em'>", html(name.line->name, kLongestName - 1), "</text>\n");
   }
 
   const Chart& chart_;

@@ -1,15 +1,17 @@
 // Part of report.inl: the look of the page.
 #pragma once
+#include <cstddef>
 #include <string_view>
 
 #include "tl/core/config.hpp"
 
 namespace tl::inline TL_ABI::detail {
 
-/// Colours of runs, --c0 to --c7, have a contrast of at least 4.5 to their background, so that names can be written in
-/// them. Text on shaded cells keeps the colour of text: the shades stay light (dark in the dark) enough for it.
+/// Runs that have a colour of their own, --c0 to --c7; the class c8 is for those that are not drawn.
 inline constexpr size_t kRunColours = 8;
 
+/// Colours of runs have a contrast of at least 4.5 to their background, so that names can be written in them. Text on
+/// shaded cells keeps the colour of text: the shades stay light (dark in the dark) enough for it.
 inline constexpr std::string_view kReportStyle = R"css(
 :root {
   color-scheme: light dark;
@@ -29,40 +31,40 @@ inline constexpr std::string_view kReportStyle = R"css(
   }
 }
 * { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; }
+html { font-size: 93.75%; -webkit-text-size-adjust: 100%; }
 body {
   margin: 0; background: var(--page); color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
+  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
 }
 main { max-width: 1180px; margin: 0 auto; padding: 40px 24px 56px; }
 h1, h2, h3, p, figure, dl, dd, ul { margin: 0; padding: 0; }
-h1 { font-size: 32px; line-height: 1.2; letter-spacing: -.02em; text-wrap: balance; }
-h2 { font-size: 20px; letter-spacing: -.01em; margin: 44px 0 12px; }
+h1 { font-size: 2.133rem; line-height: 1.2; letter-spacing: -.02em; text-wrap: balance; }
+h2 { font-size: 1.333rem; letter-spacing: -.01em; margin: 44px 0 12px; }
 h2:has(+ .note) { margin-bottom: 4px; }
-h3 { font-size: 15px; }
+h3 { font-size: 1rem; }
 h1, h2, h3, p, td, th, dd, li, figcaption { overflow-wrap: anywhere; }
-.lede { font-size: 18px; color: var(--muted); margin-top: 8px; max-width: 62ch; }
+.lede { font-size: 1.2rem; color: var(--muted); margin-top: 8px; max-width: 62ch; }
 .note { color: var(--muted); max-width: 75ch; margin-bottom: 14px; }
 .card { background: var(--card); border: 1px solid var(--rule); border-radius: 12px; padding: 18px 20px; }
 .muted { color: var(--muted); }
-.small { font-size: 13px; }
+.small { font-size: .867rem; }
 
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 14px; margin-top: 26px; }
-.tiles .label { color: var(--muted); font-size: 13px; }
-.tiles .value { font-size: 28px; font-weight: 650; letter-spacing: -.02em; line-height: 1.25; }
+.tiles .label { color: var(--muted); font-size: .867rem; }
+.tiles .value { font-size: 1.867rem; font-weight: 650; letter-spacing: -.02em; line-height: 1.25; }
 .warnings { background: var(--warn); border-color: var(--warn-rule); color: var(--warn-ink); margin-top: 22px; }
 .warnings ul { padding-left: 20px; margin-top: 4px; }
 .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 12px 24px; }
-.facts dt { color: var(--muted); font-size: 13px; }
+.facts dt { color: var(--muted); font-size: .867rem; }
 
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .list { width: 100%; }
-.list th { font-weight: 600; font-size: 13px; color: var(--muted); text-align: left; white-space: nowrap; }
+.list th { font-weight: 600; font-size: .867rem; color: var(--muted); text-align: left; white-space: nowrap; }
 .list th, .list td { padding: 8px 14px 8px 0; border-bottom: 1px solid var(--rule); vertical-align: top; }
 .list th:last-child, .list td:last-child { padding-right: 0; }
 .list tbody tr:last-child > * { border-bottom: 0; }
-.list tbody th { color: var(--ink); font-size: 15px; font-weight: 600; white-space: normal; min-width: 9em; }
+.list tbody th { color: var(--ink); font-size: 1rem; font-weight: 600; white-space: normal; min-width: 9em; }
 .list .number { text-align: right; white-space: nowrap; }
 .list tbody th .small { display: block; font-weight: 400; color: var(--muted); }
 .dot {
@@ -70,7 +72,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
   margin-right: 8px;
 }
 .best {
-  white-space: nowrap; font-size: 12px; font-weight: 600; color: var(--good); border: 1px solid;
+  white-space: nowrap; font-size: .8rem; font-weight: 600; color: var(--good); border: 1px solid;
   border-radius: 99px; padding: 1px 8px; margin-left: 8px;
 }
 .bar {
@@ -79,11 +81,11 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 }
 .bar i { display: block; height: 100%; border-radius: 3px; background: var(--c, var(--accent)); }
 
-.legend { display: flex; flex-wrap: wrap; gap: 4px 20px; font-size: 13px; margin: 8px 0 14px; }
+.legend { display: flex; flex-wrap: wrap; gap: 4px 20px; font-size: .867rem; margin: 8px 0 14px; }
 .legend svg { width: 30px; height: 10px; margin-right: 6px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 310px), 1fr)); gap: 14px; }
 .charts figure { display: flex; flex-direction: column; justify-content: space-between; }
-.charts svg { display: block; width: 100%; height: auto; margin-top: 8px; }
+.charts svg { overflow: visible; display: block; width: 100%; height: auto; margin-top: 8px; }
 svg text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif; }
 svg .tick { fill: var(--muted); font-variant-numeric: tabular-nums; }
 svg .name { fill: var(--c); font-weight: 600; }
@@ -92,29 +94,24 @@ svg polyline, svg .key {
   fill: none; stroke: var(--c, currentColor); stroke-width: 2; stroke-linejoin: round; stroke-linecap: round;
 }
 svg circle { fill: var(--c); }
+svg .dashed circle { fill: var(--card); stroke: var(--c); stroke-width: 1.5; }
 svg polygon { fill: var(--c); opacity: .14; }
 svg .dashed polyline, svg .key.dashed { stroke-width: 1.5; stroke-dasharray: 2 4; }
 .c0 { --c: var(--c0); } .c1 { --c: var(--c1); } .c2 { --c: var(--c2); } .c3 { --c: var(--c3); }
 .c4 { --c: var(--c4); } .c5 { --c: var(--c5); } .c6 { --c: var(--c6); } .c7 { --c: var(--c7); }
+.c8 { --c: var(--muted); }
 
-.split {
-  display: grid; grid-template-columns: minmax(0, max-content) minmax(260px, 1fr); gap: 14px;
-  align-items: start;
-}
-.matrix th { font-weight: 400; font-size: 13px; color: var(--muted); }
+.stack { display: grid; grid-template-columns: minmax(0, 1fr); gap: 14px; align-items: start; }
+.split { grid-template-columns: minmax(0, max-content) minmax(260px, 1fr); }
+.matrix th { font-weight: 400; font-size: .867rem; color: var(--muted); }
 .matrix thead th { vertical-align: bottom; padding: 0 0 6px; }
-.matrix thead span {
-  display: inline-block; writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap;
-  max-height: 130px; overflow: hidden;
-}
-.matrix tbody th {
-  text-align: right; padding: 0 8px 0 0; white-space: nowrap; max-width: 150px; overflow: hidden;
-  text-overflow: ellipsis;
-}
+.matrix thead span { display: inline-block; writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap; }
+.matrix tbody th { text-align: right; padding: 0 8px 0 0; white-space: nowrap; }
 .matrix tbody td {
-  width: 38px; min-width: 30px; height: 30px; text-align: center; font-size: 13px;
+  min-width: 36px; height: 30px; text-align: center; font-size: .867rem;
   border: 2px solid var(--card); border-radius: 6px; background: rgba(var(--miss), var(--v, 0));
 }
+.matrix.dense tbody td { min-width: 28px; }
 .matrix tbody td.hit { background: rgba(var(--hit), var(--v, 0)); font-weight: 600; }
 .matrix tbody td:empty { background: var(--page); }
 
@@ -126,28 +123,31 @@ svg .dashed polyline, svg .key.dashed { stroke-width: 1.5; stroke-dasharray: 2 4
 }
 .pictures figcaption { padding: 8px 2px 0; line-height: 1.35; }
 .pictures .said { font-weight: 600; }
-.pictures .file { color: var(--muted); font-size: 12px; display: block; margin-top: 4px; }
+.pictures .file { color: var(--muted); font-size: .8rem; display: block; margin-top: 4px; }
 .right { color: var(--good); } .wrong { color: var(--bad); }
 details summary { cursor: pointer; color: var(--accent); padding-top: 12px; }
-footer { margin-top: 44px; color: var(--muted); font-size: 13px; }
+footer { margin-top: 44px; color: var(--muted); font-size: .867rem; }
 
 @media (max-width: 820px) { .split { grid-template-columns: minmax(0, 1fr); } }
 @media (max-width: 560px) {
   main { padding: 24px 14px 40px; }
-  h1 { font-size: 26px; }
+  h1 { font-size: 1.733rem; }
   .card { padding: 14px; }
   .tiles, .facts { grid-template-columns: 1fr 1fr; gap: 10px; }
-  .tiles .value { font-size: 22px; }
+  .tiles .value { font-size: 1.467rem; }
   .list tbody th { min-width: 7em; }
   .bar { min-width: 48px; }
 }
 @media print {
   :root { --page: #fff; }
-  body { font-size: 11px; }
+  html { font-size: 10px; }
   main { max-width: none; padding: 0; }
-  h2 { break-after: avoid; margin-top: 24px; }
-  .card, figure, tr { break-inside: avoid; }
+  h2, .note, .legend { break-after: avoid; }
+  h2 { margin-top: 24px; }
+  figure, tr, .tiles, .facts, .warnings, .split .card { break-inside: avoid; }
+  .tiles { grid-template-columns: repeat(4, 1fr); }
   .charts { grid-template-columns: repeat(3, 1fr); }
+  .split { grid-template-columns: max-content 1fr; }
   .pictures { grid-template-columns: repeat(6, 1fr); }
   .scroll { overflow: visible; }
   .bar, .dot, .matrix td, .warnings, .pictures img { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
