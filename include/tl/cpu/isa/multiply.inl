@@ -161,7 +161,6 @@ struct Product {
       const int64_t share = view.next_stride == k_count ? divide_up(rows, panel_last - panel_first) : 1;
       for (int64_t j = panel_first; j < panel_last; ++j) {
         const int64_t col = j * kCols, width = panel_width<T>(cols - col), count = std::min(width, cols - col);
-        result.prefetch(row, rows, col_first + col, count);
         const int64_t next = (j - panel_first) * share;
         const Ahead<T> ahead = view.next && next < rows ? Ahead<T>{view.next + next * view.next_stride, share}
                                                         : Ahead<T>{view.data, 0};
@@ -295,22 +294,17 @@ struct StoreTiles {
   const T *bias = nullptr, *residual = nullptr;  // [n]; like C
   Activation activation = Activation::none;
 
-  /// Fetches the tile's place while the tile is computed.
-  void prefetch(int64_t row_first, int64_t rows, int64_t col_first, int64_t cols) const {
-    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
-    for (int64_t i = 0; i < rows; ++i) {
-      const T* const row = c + place.offset(row_first + i) + col_first;
-      for (int64_t j = 0; j < cols; j += kLine) __builtin_prefetch(row + j, 1);
-    }
-  }
-
   void store(const T* tile, int64_t width, int64_t row_first, int64_t rows, int64_t col_first, int64_t cols,
              bool first_block, bool last_block) const {
+    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
     const Vec<T> scale(alpha), kept(first_block ? beta : T(1));
     const bool reads = !first_block || beta != 0;
     const bool plain = !last_block || (!bias && !residual && activation == Activation::none);
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t at = place.offset(row_first + i) + col_first;
+      // The rows below are next. Fetched here, one by one, as too many fetches at once are dropped.
+      const T* const below = c + place.offset(row_first + rows + i) + col_first;
+      for (int64_t j = 0; j < cols; j += kLine) __builtin_prefetch(below + j, 1);
       for_each_vector<T>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
         Vec<T> sum = Vec<T>::load(tile + i * width + j) * scale;
         if (reads) sum = fma(kept, Vec<T>::load(c + at + j, n), sum);
