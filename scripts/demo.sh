@@ -5,21 +5,17 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
 tl_setup_build
+python3 -m pip --version >/dev/null 2>&1 || tl_setup pip3:python3-pip
 
 build=${TL_BUILD_DIR:-build/release}
 cache=${TL_CACHE_DIR:-.cache}
 mkdir -p "$cache"
 
-if [ ! -f "$build/CMakeCache.txt" ]; then
-  cmake -S . -B "$build" -G Ninja
-fi
+tl_configure "$build"
 cmake --build "$build" -j "$(nproc)" --target compare_strategies
 
-data=$cache/usr/share/datasets/fashion-mnist
-if [ ! -d "$data" ]; then
-  # Downloading and unpacking a package needs no root.
-  (cd "$cache" && apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist_*.deb .)
-fi
+tl_unpack dataset-fashion-mnist "$cache/fashion-mnist"
+data=$cache/fashion-mnist/usr/share/datasets/fashion-mnist
 weights=$cache/efficientnet_lite0.safetensors
 [ -f "$weights" ] || python3 weights/fetch.py efficientnet_lite0 --out "$cache"
 

@@ -33,6 +33,22 @@ tl_setup() {
     { apt-get update && apt-get install -y --no-install-recommends $missing; }" >&2
 }
 
+# tl_unpack PACKAGE FOLDER: unpacks a Debian package into FOLDER, which needs no root.
+tl_unpack() {
+  [ -d "$2" ] && return 0
+  rm -rf "$2.partial"
+  mkdir -p "$2.partial"
+  (
+    cd "$2.partial" || exit 1
+    apt-get -o APT::Sandbox::User=root download "$1" ||
+      { [ "$(id -u)" = 0 ] && apt-get update && apt-get -o APT::Sandbox::User=root download "$1"; } ||
+      { echo "error: $1 could not be downloaded; is the network reachable, and 'apt-get update' done?" >&2 && exit 1; }
+    dpkg -x ./*.deb .
+    rm ./*.deb
+  ) >&2
+  mv "$2.partial" "$2"
+}
+
 # What building the library, the examples and the tests needs.
 tl_setup_build() {
   tl_setup g++:g++ cmake:cmake ninja:ninja-build python3:python3 \
@@ -44,4 +60,12 @@ tl_setup_build() {
     tl_setup g++-12:g++-12
     export CXX=g++-12
   fi
+}
+
+# tl_configure FOLDER: configures the build. CUDA kernels take minutes to compile and are worth it only with a GPU;
+# TL_CMAKE_ARGS=-DTL_CUDA=ON compiles them anyway.
+tl_configure() {
+  [ -e /dev/nvidiactl ] && cuda=AUTO || cuda=OFF
+  # shellcheck disable=SC2086
+  cmake -S . -B "$1" -G Ninja -DTL_CUDA=$cuda ${TL_CMAKE_ARGS:-}
 }

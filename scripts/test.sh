@@ -2,7 +2,7 @@
 # Builds tl and runs all its tests; installs first what that needs. A second run only builds what changed.
 #
 # usage: sh scripts/test.sh [ctest arguments, such as -L ops or -R gemm]
-#        TL_BUILD_DIR (default build/release) and TL_CMAKE_ARGS (such as -DTL_CUDA=OFF) may be set.
+#        TL_BUILD_DIR (default build/release) and TL_CMAKE_ARGS (such as -DTL_CUDA=ON) may be set.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
@@ -10,8 +10,7 @@ tl_setup_build
 
 build=${TL_BUILD_DIR:-build/release}
 jobs=$(nproc)
-# shellcheck disable=SC2086
-cmake -S . -B "$build" -G Ninja ${TL_CMAKE_ARGS:-}
+tl_configure "$build"
 cmake --build "$build" -j "$jobs"
 
 rm -f "$build"/skipped/*
