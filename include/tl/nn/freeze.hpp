@@ -23,10 +23,15 @@ int64_t unfreeze(nn::Module& net, std::string_view glob);
 /// Freezes everything but what matches.
 void freeze_all_but(nn::Module& net, std::string_view glob);
 
+/// Freezes every BatchNorm, statistics and scale: batches of a few pictures estimate both badly, and the pretrained ones are
+/// good. Returns how many there are.
+int64_t freeze_batch_norms(nn::Module& net);
+
 /// Names of all frozen parameters and modules, for saving.
 std::vector<std::string> frozen_names(nn::Module& net);
 
-/// Restores what frozen_names gave: exactly these are frozen afterwards. Names that the network has not are an error.
+/// Restores what frozen_names gave: exactly these are frozen afterwards. Names that the network has not are an error,
+/// before anything is changed.
 void set_frozen_names(nn::Module& net, const std::vector<std::string>& names);
 
 }  // namespace tl::inline TL_ABI

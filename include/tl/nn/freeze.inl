@@ -5,6 +5,7 @@
 
 #include "tl/core/glob.hpp"
 #include "tl/nn/freeze.hpp"
+#include "tl/nn/norm.hpp"
 
 namespace tl::inline TL_ABI {
 namespace detail {
@@ -65,6 +66,16 @@ TL_INLINE void freeze_all_but(nn::Module& net, std::string_view glob) {
   unfreeze(net, glob);
 }
 
+TL_INLINE int64_t freeze_batch_norms(nn::Module& net) {
+  int64_t count = 0;
+  for (const auto& module : nn::named_modules(net)) {
+    if (!dynamic_cast<nn::BatchNorm2d*>(module.module)) continue;
+    module.module->set_frozen(true);
+    ++count;
+  }
+  return count;
+}
+
 TL_INLINE std::vector<std::string> frozen_names(nn::Module& net) {
   std::vector<std::string> out;
   for (const auto& p : nn::named_parameters_with_aliases(net))
@@ -75,13 +86,19 @@ TL_INLINE std::vector<std::string> frozen_names(nn::Module& net) {
 }
 
 TL_INLINE void set_frozen_names(nn::Module& net, const std::vector<std::string>& names) {
-  std::set<std::string> left(names.begin(), names.end());
+  const auto parameters = nn::named_parameters_with_aliases(net);
+  const auto modules = nn::named_modules(net);
+  std::set<std::string> known;
+  for (const auto& p : parameters) known.insert(p.name);
+  for (const auto& module : modules) known.insert(module.name + ":");
+  for (const auto& name : names) require<StateDictError>(known.count(name) > 0, "frozen: the network has no \"", name, "\"");
+
+  const std::set<std::string> frozen(names.begin(), names.end());
   net.set_frozen(false);
-  for (const auto& p : nn::named_parameters_with_aliases(net))
-    if (left.erase(p.name)) p.parameter->set_frozen(true);
-  for (const auto& module : nn::named_modules(net))
-    if (left.erase(module.name + ":")) module.module->set_frozen_flag(true);
-  require<StateDictError>(left.empty(), "frozen: the network has no \"", left.empty() ? "" : *left.begin(), "\"");
+  for (const auto& p : parameters)
+    if (frozen.count(p.name)) p.parameter->set_frozen(true);
+  for (const auto& module : modules)
+    if (frozen.count(module.name + ":")) module.module->set_frozen_flag(true);
 }
 
 }  // namespace tl::inline TL_ABI

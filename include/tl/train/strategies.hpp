@@ -23,7 +23,9 @@ Strategy parse_strategy(std::string_view name);
 struct StrategyOptions {
   int64_t epochs = 0;      ///< features 60 (of the head), finetune 10, scratch 10
   double rate = 0;         ///< of the head: features 3e-3, finetune 2e-3, scratch 1e-3
-  double layer_decay = 0;  ///< finetune: factor from stage to stage towards the input; 0.7
+  double backbone_factor = 0;  ///< finetune: rate of the stage below the head over the head's; 0.05
+  double layer_decay = 0;      ///< finetune: factor from stage to stage from there towards the input; 0.8
+  bool freeze_norms = false;   ///< finetune: BatchNorm stays as it was pretrained
   double weight_decay = 1e-2;
   int64_t batch = 16;
   double label_smoothing = 0;

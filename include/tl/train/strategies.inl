@@ -10,17 +10,27 @@ namespace detail {
 
 struct Recipe {
   int64_t epochs;
-  double rate, layer_decay;
+  double rate, backbone_factor, layer_decay;
 };
 
 TL_INLINE Recipe recipe_of(Strategy strategy, const StrategyOptions& options) {
-  Recipe recipe{10, 1e-3, 1.0};
-  if (strategy == Strategy::features) recipe = {60, 3e-3, 1.0};
-  if (strategy == Strategy::finetune) recipe = {10, 2e-3, 0.7};
+  Recipe recipe{10, 1e-3, 1.0, 1.0};
+  if (strategy == Strategy::features) recipe = {60, 3e-3, 1.0, 1.0};
+  if (strategy == Strategy::finetune) recipe = {10, 2e-3, 0.05, 0.8};
   if (options.epochs > 0) recipe.epochs = options.epochs;
   if (options.rate > 0) recipe.rate = options.rate;
+  if (options.backbone_factor > 0) recipe.backbone_factor = options.backbone_factor;
   if (options.layer_decay > 0) recipe.layer_decay = options.layer_decay;
   return recipe;
+}
+
+/// The head learns with the recipe's rate, the stage below it with a share of that, and so on towards the input.
+TL_INLINE std::vector<optim::ParamGroup> groups_of(models::ImageClassifier& net, const Recipe& recipe, double weight_decay) {
+  const auto stages = net.stages();
+  std::vector<optim::GroupSpec> specs{{stages.back(), recipe.rate, weight_decay}};
+  double rate = recipe.rate * recipe.backbone_factor;
+  for (size_t i = stages.size() - 1; i-- > 0; rate *= recipe.layer_decay) specs.push_back({stages[i], rate, weight_decay});
+  return optim::param_groups(net, specs);
 }
 
 TL_INLINE FitOptions fit_options(const Recipe& recipe, const StrategyOptions& options, int64_t batches, Strategy strategy) {
@@ -108,7 +118,8 @@ TL_INLINE FitResult train_with_strategy(Strategy strategy, models::ImageModel& m
   } else {
     Loader source(train, {.batch = options.batch, .shuffle = true, .seed = options.seed});
     Loader checked(validation, {.batch = options.batch});
-    auto groups = optim::layerwise_groups(*model.net, model.net->stages(), recipe.rate, recipe.layer_decay, options.weight_decay);
+    if (strategy == Strategy::finetune && options.freeze_norms) freeze_batch_norms(*model.net);
+    const auto groups = detail::groups_of(*model.net, recipe, options.weight_decay);
     optim::AdamW optimizer(optim::without_decay_on_vectors(groups));
     result = fit(*model.net, optimizer, source, &checked, classes, detail::fit_options(recipe, options, source.batches(), strategy));
   }
