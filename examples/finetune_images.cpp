@@ -41,7 +41,7 @@ int main(int argc, char** argv) {
 
   return example::run(app, argc, argv, [&] {
     const tl::Device device = common.apply();
-    tl::require<tl::UsageError>(device.is_cpu(), "--device cuda: convolutions run on the CPU in this version");
+    tl::require<tl::UsageError>(device.is_cpu() || common.device == "auto", "--device cuda: convolutions run on the CPU in this version");
     const tl::Strategy strategy = tl::parse_strategy(strategy_name);
     tl::require<tl::UsageError>(!weights.empty() || strategy == tl::Strategy::scratch,
                                 "--weights is needed for this strategy. Hint: python3 weights/fetch.py efficientnet_lite0");
