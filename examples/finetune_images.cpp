@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
   app.add_option("--epochs", options.epochs, "0: the strategy's own (features 60 of the head, others 10)")->check(CLI::NonNegativeNumber);
   app.add_option("--lr", options.rate, "learning rate of the head; 0: the strategy's own")->check(CLI::NonNegativeNumber);
   app.add_option("--backbone-factor", options.backbone_factor, "finetune: rate of the stage below the head over the head's")->check(CLI::Range(0.0, 1.0));
+  app.add_flag("!--no-head-first", options.head_first, "finetune: begin with a random head instead of one fitted on features");
   app.add_flag("--freeze-norms", options.freeze_norms, "finetune: keep BatchNorm as it was pretrained");
   app.add_option("--layer-decay", options.layer_decay, "factor of the rate from stage to stage towards the input")->check(CLI::Range(0.0, 1.0));
   app.add_option("--weight-decay", options.weight_decay, "AdamW's")->check(CLI::NonNegativeNumber)->capture_default_str();

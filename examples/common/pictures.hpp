@@ -120,7 +120,8 @@ inline PictureData open_folder(const PictureOptions& options) {
     train = std::move(parts.train), val = std::move(parts.val);
   }
   out.equal_pairs = static_cast<int64_t>(tl::equal_pictures(train, val).size());
-  if (folder.train.skipped > 0) out.warnings.push_back(std::to_string(folder.train.skipped) + " files are no pictures and were skipped");
+  if (const int64_t n = folder.train.skipped; n > 0)
+    out.warnings.push_back(tl::text(n, n == 1 ? " file is no picture and was" : " files are no pictures and were", " skipped"));
   out.train_data = tl::picture_files(std::move(train));
   out.val_data = tl::picture_files(std::move(val));
   return out;
@@ -138,7 +139,7 @@ inline PictureData open_pictures(const PictureOptions& options) {
     out.train = parts.train, out.val = parts.val;
   }
   if (out.equal_pairs > 0) {
-    out.warnings.push_back(std::to_string(out.equal_pairs) + " validation pictures equal a training picture byte by byte: the accuracy is too good");
+    out.warnings.push_back(tl::text(out.equal_pairs, " pairs of a training and a validation picture are equal byte by byte: the accuracy is too good"));
     tl::warn(out.warnings.back());
   }
   if (options.per_class > 0) out.train = pick(out.train, tl::subset_indices(labels_of(*out.train_data, out.train), options.per_class, options.seed));

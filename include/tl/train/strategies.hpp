@@ -22,9 +22,10 @@ Strategy parse_strategy(std::string_view name);
 /// Zeros stand for the strategy's own default.
 struct StrategyOptions {
   int64_t epochs = 0;      ///< features 60 (of the head), finetune 10, scratch 10
-  double rate = 0;         ///< of the head: features 3e-3, finetune 2e-3, scratch 1e-3
-  double backbone_factor = 0;  ///< finetune: rate of the stage below the head over the head's; 0.05
+  double rate = 0;         ///< of the head: features 3e-3, finetune 1e-3, scratch 1e-3
+  double backbone_factor = 0;  ///< finetune: rate of the stage below the head over the head's; 0.1
   double layer_decay = 0;      ///< finetune: factor from stage to stage from there towards the input; 0.8
+  bool head_first = true;      ///< finetune: fit the new head on features first, so that it does not tear at the backbone
   bool freeze_norms = false;   ///< finetune: BatchNorm stays as it was pretrained
   double weight_decay = 1e-2;
   int64_t batch = 16;

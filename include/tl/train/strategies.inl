@@ -1,5 +1,8 @@
 // Definitions of train/strategies.hpp.
 #pragma once
+#include <filesystem>
+#include <optional>
+
 #include "tl/core/stopwatch.hpp"
 #include "tl/nn/freeze.hpp"
 #include "tl/train/strategies.hpp"
@@ -16,7 +19,7 @@ struct Recipe {
 TL_INLINE Recipe recipe_of(Strategy strategy, const StrategyOptions& options) {
   Recipe recipe{10, 1e-3, 1.0, 1.0};
   if (strategy == Strategy::features) recipe = {60, 3e-3, 1.0, 1.0};
-  if (strategy == Strategy::finetune) recipe = {10, 2e-3, 0.05, 0.8};
+  if (strategy == Strategy::finetune) recipe = {10, 1e-3, 0.1, 0.8};
   if (options.epochs > 0) recipe.epochs = options.epochs;
   if (options.rate > 0) recipe.rate = options.rate;
   if (options.backbone_factor > 0) recipe.backbone_factor = options.backbone_factor;
@@ -59,18 +62,22 @@ TL_INLINE FeatureSet features_of(models::ImageClassifier& net, const View& view,
                           [&](int64_t samples) { progress.step(samples); });
 }
 
-TL_INLINE FitResult train_head(models::ImageClassifier& net, const View& train, const View& validation, int64_t classes,
+/// Trains the head alone, on features that are computed once.
+TL_INLINE FitResult train_head(models::ImageClassifier& net, const View& train, const View* validation, int64_t classes,
                                const Recipe& recipe, const StrategyOptions& options) {
   freeze_all_but(net, net.head_name());
   FeatureSet known = features_of(net, train, false, options);
   if (options.augment) known = append(known, features_of(net, train, true, options));
-  const FeatureSet unseen = features_of(net, validation, false, options);
+  std::optional<TensorSource> checked;
+  if (validation) {
+    const FeatureSet unseen = features_of(net, *validation, false, options);
+    checked.emplace(unseen.x, unseen.y, LoaderOptions{.batch = 256});
+  }
   TensorSource source(known.x, known.y, {.batch = options.batch, .shuffle = true, .seed = options.seed});
-  TensorSource checked(unseen.x, unseen.y, {.batch = 256});
   optim::AdamW optimizer(optim::param_groups(net, recipe.rate, options.weight_decay));
   FitOptions fit_with = fit_options(recipe, options, source.batches(), Strategy::features);
   fit_with.forward = [&net](const Tensor& x) { return net.classify(x); };
-  return fit(net, optimizer, source, &checked, classes, fit_with);
+  return fit(net, optimizer, source, checked ? &*checked : nullptr, classes, fit_with);
 }
 
 }  // namespace detail
@@ -106,6 +113,7 @@ TL_INLINE FitResult train_with_strategy(Strategy strategy, models::ImageModel& m
     model.info.options.classes = classes;
     model.net = models::create(model.info.arch, model.info.options);
   } else {
+    model.net->set_frozen(false);  // whatever the file had frozen: the strategy decides
     model.net->replace_head(classes);
   }
   model.info.classes = names;
@@ -114,10 +122,19 @@ TL_INLINE FitResult train_with_strategy(Strategy strategy, models::ImageModel& m
   const Stopwatch watch;
   FitResult result;
   if (strategy == Strategy::features) {
-    result = detail::train_head(*model.net, train, validation, classes, recipe, options);
+    result = detail::train_head(*model.net, train, &validation, classes, recipe, options);
   } else {
     Loader source(train, {.batch = options.batch, .shuffle = true, .seed = options.seed});
     Loader checked(validation, {.batch = options.batch});
+    const bool resumed = !options.checkpoint.empty() && std::filesystem::exists(options.checkpoint);
+    if (strategy == Strategy::finetune && options.head_first && !resumed) {
+      StrategyOptions quick = options;
+      quick.checkpoint.clear();
+      quick.screen = {};
+      detail::train_head(*model.net, train, nullptr, classes, detail::recipe_of(Strategy::features, {}), quick);
+      model.net->set_frozen(false);
+      model.net->zero_grad();
+    }
     if (strategy == Strategy::finetune && options.freeze_norms) freeze_batch_norms(*model.net);
     const auto groups = detail::groups_of(*model.net, recipe, options.weight_decay);
     optim::AdamW optimizer(optim::without_decay_on_vectors(groups));
