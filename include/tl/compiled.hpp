@@ -29,6 +29,7 @@
 #include "tl/models/create.inl"
 #include "tl/models/image_classifier.inl"
 #include "tl/models/model_file.inl"
+#include "tl/models/predict.inl"
 #include "tl/nn/conv.inl"
 #include "tl/nn/freeze.inl"
 #include "tl/nn/init.inl"

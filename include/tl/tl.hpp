@@ -74,6 +74,7 @@
 #include "tl/models/lenet.hpp"
 #include "tl/models/mobilenet_v2.hpp"
 #include "tl/models/model_file.hpp"
+#include "tl/models/predict.hpp"
 #include "tl/models/resnet.hpp"
 #include "tl/models/squeezenet.hpp"
 
