@@ -305,6 +305,11 @@ inline const std::vector<Refusal>& refusals() {
          tl::reshape(t({2, 3}), {-2, 3});
        },
        ErrorCode::shape, "reshape: a size is at least 0, or -1 for the one to work out; got -2"},
+      {"reshape to sizes whose product overflows",
+       [=] {
+         tl::reshape(t({2, 3}), {int64_t{1} << 40, int64_t{1} << 40, -1});
+       },
+       ErrorCode::shape, "shape: the number of elements overflows"},
       {"permute that names a dimension twice",
        [=] {
          tl::permute(t({2, 3}), {0, 0});

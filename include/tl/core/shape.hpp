@@ -13,7 +13,8 @@ namespace tl {
 
 inline constexpr int kMaxRank = 6;
 
-/// Up to six sizes, outermost first. `numel()` of a valid Shape never overflows: the constructor checks.
+/// Up to six sizes, outermost first. Of a valid Shape neither `numel()` nor any `product()` overflows: the constructor
+/// checks.
 class Shape {
  public:
   Shape() = default;
@@ -37,10 +38,12 @@ class Shape {
   void push_back(int64_t size) {
     require<ShapeError>(rank_ < kMaxRank, "shape: at most ", kMaxRank, " dimensions");
     require<ShapeError>(size >= 0, "shape: a size must not be negative, got ", size);
-    require<ShapeError>(size == 0 || numel_ <= std::numeric_limits<int64_t>::max() / 16 / size,
+    const int64_t factor = size > 0 ? size : 1;  // an empty dimension must not hide that the others overflow
+    require<ShapeError>(extent_ <= std::numeric_limits<int64_t>::max() / 16 / factor,
                         "shape: the number of elements overflows");
     sizes_[static_cast<size_t>(rank_++)] = size;
     numel_ *= size;
+    extent_ *= factor;
   }
 
   /// Index of a dimension counted from the front, for i in [-rank, rank).
@@ -85,6 +88,7 @@ class Shape {
   std::array<int64_t, kMaxRank> sizes_{};
   int rank_ = 0;
   int64_t numel_ = 1;
+  int64_t extent_ = 1;  // product of the sizes that are not 0: the bound of every stride
 };
 
 inline void append_text(std::string& out, const Shape& shape) {

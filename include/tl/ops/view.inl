@@ -197,18 +197,18 @@ TL_INLINE Tensor reshape(const Tensor& x, const Shape& shape) {
 }
 
 TL_INLINE Tensor reshape(const Tensor& x, std::initializer_list<int64_t> sizes) {
-  int64_t known = 1;
+  Shape known;
   int unknown = 0;
   for (const int64_t size : sizes) {
     require<ShapeError>(size >= -1, "reshape: a size is at least 0, or -1 for the one to work out; got ", size);
     if (size == -1) ++unknown;
-    else known *= size;
+    else known.push_back(size);
   }
   require<ShapeError>(unknown <= 1, "reshape: at most one size may be -1");
-  require<ShapeError>(unknown == 0 || (known > 0 && x.numel() % known == 0), "reshape: ", x.shape(),
-                      " cannot be divided by ", known, " for the size -1");
+  require<ShapeError>(unknown == 0 || (known.numel() > 0 && x.numel() % known.numel() == 0), "reshape: ", x.shape(),
+                      " cannot be divided by ", known.numel(), " for the size -1");
   Shape shape;
-  for (const int64_t size : sizes) shape.push_back(size == -1 ? x.numel() / known : size);
+  for (const int64_t size : sizes) shape.push_back(size == -1 ? x.numel() / known.numel() : size);
   return reshape(x, shape);
 }
 
