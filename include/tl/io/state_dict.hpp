@@ -33,13 +33,13 @@ struct LoadReport {
 
 /// Loads weights by name into a network.
 ///
-/// Names are adapted where that is safe, with a note: prefixes "module.", "model.", "_orig_mod." and "backbone." that all
-/// names share are stripped, and "gamma" and "beta" of norms become "weight" and "bias". A name that the file's metadata
-/// gives as an alias of another ("a": "b") is tied to it. f16, bf16 and f64 are converted. Missing counters
-/// (num_batches_tracked) are left alone.
-/// Errors: StateDictError listing every missing, unexpected and misshaped name at once, with the nearest ones; also for a
-/// partial load that matches nothing outside of what it excuses. FormatError for an alias to nothing or in a circle.
-/// On an error the network is unchanged.
+/// Names are adapted where that is safe, with a note: prefixes "module.", "model.", "_orig_mod." and "backbone." are
+/// stripped where that makes more names fit, and "gamma" and "beta" of norms become "weight" and "bias". A name that
+/// the file's metadata gives as an alias of another ("a": "b") is tied to it, and what the network ties needs to be
+/// stored once. f16, bf16 and f64 are converted. Missing counters (num_batches_tracked) are left alone.
+/// Errors: StateDictError listing every missing, unexpected and misshaped name at once, with the nearest ones; also for
+/// a partial load of which nothing matches, and for what the network ties and the file has with different numbers.
+/// FormatError for an alias to nothing or in a circle. On an error the network is unchanged.
 LoadReport load_state_dict(nn::Module& net, const SafetensorsFile& file, const LoadOptions& options = {});
 
 }  // namespace tl::inline TL_ABI

@@ -38,14 +38,19 @@ TL_INLINE std::vector<Slot> slots_of(nn::Module& net) {
   return slots;
 }
 
-
 /// File names by the name under which the network may know them.
 class NameMap {
  public:
   NameMap(const SafetensorsFile& file, const std::set<std::string>& wanted, const LoadOptions& options,
           std::vector<std::string>& notes) {
-    for (const auto& [name, entry] : file.entries()) add(options.rename ? options.rename(name) : name, name, file);
-    for (const auto& [name, target] : file.metadata()) aliases_[name] = target;
+    const auto renamed = [&](const std::string& name) { return options.rename ? options.rename(name) : name; };
+    for (const auto& [name, entry] : file.entries()) add(renamed(name), name, file);
+    for (const auto& [name, target] : file.metadata()) {
+      // Metadata holds other things as well, which are not for `rename` to see.
+      const bool is_alias = file.contains(target) || file.metadata().count(target) > 0;
+      if (!is_alias) aliases_[name] = target;
+      else if (const std::string as = renamed(target); !as.empty()) aliases_[renamed(name)] = as;
+    }
     strip_prefixes(wanted, notes);
     map_norms(wanted, notes);
   }
@@ -54,17 +59,18 @@ class NameMap {
 
   /// The name in the file that `name` leads to through aliases, or empty.
   std::string resolve(const std::string& name, const SafetensorsFile& file) const {
-    std::set<std::string> seen;
-    for (std::string at = name;;) {
-      if (const auto found = names_.find(at); found != names_.end()) return at;
+    constexpr int kHops = 16;  // a longer chain can only be meant to waste time
+    std::string at = name;
+    for (int hops = 0; !names_.count(at); ++hops) {
       const auto alias = aliases_.find(at);
       if (alias == aliases_.end()) {
         if (at == name) return "";
         throw FormatError(file.path(), name, 8, "is an alias of \"" + at + "\", which is not in the file");
       }
-      if (!seen.insert(at).second) throw FormatError(file.path(), name, 8, "is an alias that leads in a circle");
+      if (hops == kHops) throw FormatError(file.path(), name, 8, "is an alias that leads in a circle");
       at = alias->second;
     }
+    return at;
   }
 
  private:
@@ -74,7 +80,8 @@ class NameMap {
   }
 
   static size_t matches(const std::map<std::string, std::string>& names, const std::set<std::string>& wanted) {
-    return static_cast<size_t>(std::count_if(names.begin(), names.end(), [&](const auto& n) { return wanted.count(n.first); }));
+    return static_cast<size_t>(
+        std::count_if(names.begin(), names.end(), [&](const auto& n) { return wanted.count(n.first); }));
   }
 
   void strip_prefixes(const std::set<std::string>& wanted, std::vector<std::string>& notes) {
@@ -90,7 +97,8 @@ class NameMap {
         auto stripped = strip(names_);
         if (stripped.size() != names_.size()) continue;  // two names would become one
         const bool helps = matches(stripped, wanted) > matches(names_, wanted);
-        const bool shared = std::all_of(names_.begin(), names_.end(), [&](const auto& n) { return n.first.starts_with(prefix); });
+        const bool shared =
+            std::all_of(names_.begin(), names_.end(), [&](const auto& n) { return n.first.starts_with(prefix); });
         if (!helps && !(shared && !names_.empty() && matches(names_, wanted) == 0)) continue;
         names_ = std::move(stripped);
         std::map<std::string, std::string> aliases;
@@ -122,13 +130,21 @@ class NameMap {
   std::map<std::string, std::string> names_, aliases_;
 };
 
-TL_INLINE std::string listing(std::string_view title, const std::vector<std::string>& names) {
-  constexpr size_t kShown = 20;
+/// Lines of names below a title that counts them; only the first ones are shown, as `show` has them.
+TL_INLINE std::string listing(
+    std::string_view title, const std::vector<std::string>& names,
+    FunctionRef<std::string(const std::string&)> show = [](const std::string& name) { return name; }) {
+  constexpr size_t kShown = 20, kLongest = 200;
   if (names.empty()) return "";
   std::string out = text("\n  ", title, " (", names.size(), "):");
-  for (size_t i = 0; i < std::min(kShown, names.size()); ++i) out += "\n    " + names[i];
+  for (size_t i = 0; i < std::min(kShown, names.size()); ++i) out += "\n    " + show(names[i]).substr(0, kLongest);
   if (names.size() > kShown) out += text("\n    ... and ", names.size() - kShown, " more");
   return out;
+}
+
+TL_INLINE bool same_numbers(const Tensor& a, const Tensor& b) {
+  return a.dtype() == b.dtype() && a.shape() == b.shape() &&
+         (a.bytes() == 0 || std::memcmp(a.raw_data(), b.raw_data(), a.bytes()) == 0);
 }
 
 }  // namespace detail
@@ -163,69 +179,87 @@ TL_INLINE LoadReport load_state_dict(nn::Module& net, const SafetensorsFile& fil
 
   LoadReport report;
   const detail::NameMap names(file, wanted, options, report.notes);
-  std::map<std::string, std::string> ties;  // slot to the slot that it equals
-  std::vector<std::string> faults_missing, faults_unexpected, faults_misshaped, stored_names;
-  for (const auto& [name, stored] : names.stored()) stored_names.push_back(name);
+  std::vector<std::string> missing, unexpected, misshaped;  // that partial does not excuse
 
-  const std::map<std::string, std::string> tied_here = tied_names(net);
-  std::set<std::string> used;
-  std::vector<std::pair<const detail::Slot*, Tensor>> matched;
-  int64_t matched_outside = 0, total_outside = 0;  // of what partial does not excuse
+  std::map<const void*, std::vector<std::string>> names_of;  // of each tensor of the network; tied ones have several
+  std::map<std::string, const detail::Slot*> by_name;
   for (const auto& slot : slots) {
-    const bool counter = slot.name.ends_with("num_batches_tracked");
-    const bool free = excused(slot.name);
-    if (!counter) ++report.total;
-    if (!counter && !free) ++total_outside;
+    names_of[slot.value().identity()].push_back(slot.name);
+    by_name[slot.name] = &slot;
+  }
+  // The slot that an alias is tied to: that of the tensor that it stands for, if the network has one of its shape.
+  const auto tied_to = [&](const detail::Slot& slot, const std::string& source) -> const detail::Slot* {
+    const auto found = by_name.find(source);
+    if (found == by_name.end() || source == slot.name) return nullptr;
+    const detail::Slot& other = *found->second;
+    return slot.parameter && other.parameter && other.shape() == slot.shape() ? &other : nullptr;
+  };
+  std::set<std::string> used;
+  std::map<std::string, std::string> filled;  // slots with the name in the file that fills them
+  for (const auto& slot : slots) {
     const std::string source = names.resolve(slot.name, file);
+    std::string other;  // another name of the same tensor that the file has
+    for (const auto& name : names_of[slot.value().identity()])
+      if (name != slot.name && other.empty()) other = names.resolve(name, file);
+    const bool counter = slot.name.ends_with("num_batches_tracked");
+    const bool second = names_of[slot.value().identity()][0] != slot.name;  // of a tensor that came before
+    const int64_t counts = counter || second || tied_to(slot, source) ? 0 : 1;
+    report.total += counts;
     if (source.empty()) {
-      if (const auto tie = tied_here.find(slot.name); tie != tied_here.end() && !names.resolve(tie->second, file).empty()) {
-        ++report.matched;
-        if (!free) ++matched_outside;
-        continue;
-      }
-      if (counter) continue;
+      if (!other.empty()) report.matched += counts;
+      if (counter || second || !other.empty()) continue;
       report.missing.push_back(slot.name);
-      if (!free) faults_missing.push_back(slot.name + "  (" + nn::nearest_names(slot.name, stored_names, 1) + ")");
+      if (!excused(slot.name)) missing.push_back(slot.name);
       continue;
     }
     used.insert(source);
-    const Shape& shape = file.entries().at(names.stored().at(source)).shape;
-    if (shape != slot.shape()) {
-      report.misshaped.push_back(text(slot.name, ": network ", slot.shape(), ", file ", shape));
-      if (!free) faults_misshaped.push_back(report.misshaped.back());
+    const auto& entry = file.entries().at(names.stored().at(source));
+    if (entry.shape != slot.shape()) {
+      report.misshaped.push_back(text(slot.name, ": network ", slot.shape(), ", file ", entry.shape));
+      if (!excused(slot.name)) misshaped.push_back(report.misshaped.back());
       continue;
     }
-    if (!counter) ++report.matched;
-    if (!counter && !free) ++matched_outside;
-    if (source != slot.name && wanted.count(source) && slot.parameter) ties[slot.name] = source;
-    matched.emplace_back(&slot, file.tensor(names.stored().at(source)));
+    const Tensor stored = file.tensor(names.stored().at(source));
+    require<StateDictError>(is_floating(stored.dtype()) == is_floating(slot.value().dtype()), "load: ", file.path(),
+                            ": ", slot.name, " is ", slot.value().dtype(), "; the file holds ", entry.dtype);
+    require<StateDictError>(
+        other.empty() || other == source || detail::same_numbers(stored, file.tensor(names.stored().at(other))),
+        "load: ", file.path(), ": ", source, " and ", other, " are one tensor in the network, but differ in the file");
+    report.matched += counts;
+    filled[slot.name] = source;
   }
   for (const auto& [name, stored] : names.stored()) {
     if (used.count(name)) continue;
     report.unexpected.push_back(name);
-    if (!excused(name)) faults_unexpected.push_back(name);
+    if (!excused(name)) unexpected.push_back(name);
   }
 
-  const bool strict_fault = !faults_missing.empty() || !faults_unexpected.empty() || !faults_misshaped.empty();
-  require<StateDictError>(!strict_fault, "load: ", file.path(), " does not fit the network: ", report.matched, " of ", report.total,
-                          " tensors match.", detail::listing("missing", faults_missing),
-                          detail::listing("unexpected", faults_unexpected), detail::listing("of another shape", faults_misshaped),
-                          "\n  Hint: LoadOptions::partial names what may differ, for example {\"classifier.**\"}.");
-  require<StateDictError>(total_outside == 0 || matched_outside > 0, "load: ", file.path(), " matches none of the ", total_outside,
-                          " tensors outside of what a partial load excuses: nothing would be loaded");
+  if (!missing.empty() || !unexpected.empty() || !misshaped.empty()) {
+    std::vector<std::string> stored_names;
+    for (const auto& [name, stored] : names.stored()) stored_names.push_back(name);
+    const auto nearest = [&](const std::string& name) {
+      return name + "  (" + nn::nearest_names(name, stored_names, 1) + ")";
+    };
+    fail<StateDictError>("load: ", file.path(), " does not fit the network: ", report.matched, " of ", report.total,
+                         " tensors match.", detail::listing("missing", missing, nearest),
+                         detail::listing("unexpected", unexpected), detail::listing("of another shape", misshaped),
+                         "\n  Hint: LoadOptions::partial names what may differ, for example {\"classifier.**\"}.");
+  }
+  require<StateDictError>(report.matched > 0 || report.total == 0, "load: ", file.path(), " has none of the network's ",
+                          report.total, " tensors: nothing would be loaded");
 
-  std::map<std::string, const detail::Slot*> by_name;
-  for (const auto& slot : slots) by_name[slot.name] = &slot;
-  for (const auto& [slot, stored] : matched) {
-    if (const auto tie = ties.find(slot->name); tie != ties.end()) {
-      slot->parameter->tie(*by_name.at(tie->second)->parameter);
-      report.notes.push_back("tied " + slot->name + " to " + tie->second);
+  for (const auto& slot : slots) {
+    const auto fill = filled.find(slot.name);
+    if (fill == filled.end()) continue;
+    if (const auto* other = tied_to(slot, fill->second)) {
+      slot.parameter->tie(*other->parameter);
+      report.notes.push_back("tied " + slot.name + " to " + fill->second);
       continue;
     }
     const NoGrad no_grad;
-    Tensor value = stored.to(slot->value().dtype());
-    if (slot->layout() == nn::FileLayout::oihw) value = permute(value, {0, 2, 3, 1});
-    slot->value().copy_from(value.to(slot->value().device()));
+    Tensor value = file.tensor(names.stored().at(fill->second)).to(slot.value().dtype());
+    if (slot.layout() == nn::FileLayout::oihw) value = permute(value, {0, 2, 3, 1});
+    slot.value().copy_from(value.to(slot.value().device()));
   }
   return report;
 }
