@@ -13,9 +13,9 @@ namespace models {
 /// What a file says about the network in it.
 struct ModelInfo {
   std::string arch;
-  std::vector<std::string> classes;  ///< in order of the logits; empty when the file names none
-  Preprocess preprocess;
-  ModelOptions options;  ///< with the constants that are in no tensor (BatchNorm's eps, the padding rule)
+  std::vector<std::string> classes = {};  ///< in order of the logits; empty when the file names none
+  Preprocess preprocess = {};
+  ModelOptions options = {};  ///< with the constants that are in no tensor (BatchNorm's eps, the padding rule)
 };
 
 struct ImageModel {

@@ -1,6 +1,7 @@
 // Definitions of models/model_file.hpp.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "tl/models/model_file.hpp"
@@ -58,6 +59,10 @@ TL_INLINE Json to_json(const Preprocess& p) {
           {"mean", p.mean}, {"std", p.stddev}};
 }
 
+TL_INLINE const Tensor& head_weight(ImageClassifier& net) {
+  return nn::select_parameters(net, net.head_name() + ".weight").at(0).parameter->value();
+}
+
 }  // namespace detail
 
 TL_INLINE ImageModel load_image_model(const std::string& path, const std::string& arch, ModelOptions options) {
@@ -72,7 +77,11 @@ TL_INLINE ImageModel load_image_model(const std::string& path, const std::string
 
   std::string activation;
   detail::read_entry(file, "constants", [&](const detail::Json& constants) {
-    if (constants.contains("bn_eps")) options.batch_norm_eps = constants.at("bn_eps").get<double>();
+    if (constants.contains("bn_eps")) {
+      const double eps = constants.at("bn_eps").get<double>();
+      require<UsageError>(std::isfinite(eps) && eps >= 0, "bn_eps must be at least 0, got ", eps);
+      options.batch_norm_eps = eps;
+    }
     if (constants.contains("padding")) {
       const auto rule = constants.at("padding").get<std::string>();
       require<UsageError>(rule == "torch" || rule == "same_tf", "padding \"", rule, "\" is not known; expected torch or same_tf");
@@ -82,17 +91,29 @@ TL_INLINE ImageModel load_image_model(const std::string& path, const std::string
   });
 
   // The head is as wide as the file's, so that it can be loaded; callers replace it afterwards.
+  if (arch.empty() && std::find(model_names().begin(), model_names().end(), in_file) == model_names().end())
+    throw FormatError(path, "__metadata__ arch", 8, text("tl has no architecture \"", in_file.substr(0, 100), "\". ",
+                                                         nn::nearest_names(in_file, model_names())));
   const int64_t asked_classes = options.classes;
   auto probe = create(out.info.arch, options);
   require<StateDictError>(activation.empty() || activation == probe->activation(), path, ": was trained with the activation \"",
                           activation, "\"; tl's ", out.info.arch, " has \"", probe->activation(), "\"");
+  for (const auto& module : nn::named_modules(*probe))
+    if (const auto* conv = dynamic_cast<const nn::Conv2d*>(module.module); conv && conv->config.kernel.h > 1)
+      require<StateDictError>(conv->config.padding.same == options.same_padding.value_or(conv->config.padding.same), path,
+                              ": wants ", options.same_padding.value_or(false) ? "TensorFlow's SAME" : "PyTorch's",
+                              " padding, which tl's ", out.info.arch, " has not");
   LoadOptions load;
-  std::string head_weight;
+  std::string head_weight;  // its name in the file
   for (const auto& [name, entry] : file.entries())  // whatever prefix the file's names carry
     if (name == probe->head_name() + ".weight" || name.ends_with("." + probe->head_name() + ".weight")) head_weight = name;
   if (head_weight.empty()) load.partial = {probe->head_name() + ".**"};
-  else if (const Shape& shape = file.entries().at(head_weight).shape; shape.rank() >= 2 && shape[0] >= 1)
-    options.classes = shape[0];
+  else {
+    const Shape& shape = file.entries().at(head_weight).shape;
+    const int64_t width = detail::head_weight(*probe).numel() / options.classes;
+    const bool fits = shape.rank() > 0 && shape.numel() > 0 && shape.numel() / shape[0] == width;
+    if (fits) options.classes = shape[0];  // other shapes are refused by name
+  }
   out.net = options.classes == asked_classes ? std::move(probe) : create(out.info.arch, options);
   out.report = load_state_dict(*out.net, file, load);
 
@@ -113,6 +134,9 @@ TL_INLINE ImageModel load_image_model(const std::string& path, const std::string
 
 TL_INLINE void save_image_model(const std::string& path, ImageClassifier& net, const ModelInfo& info, Metadata more) {
   using detail::Json;
+  const int64_t classes = detail::head_weight(net).size(0);
+  require<UsageError>(info.classes.empty() || static_cast<int64_t>(info.classes.size()) == classes, "save_image_model: ",
+                      info.classes.size(), " class names for ", classes, " logits");
   Metadata metadata = tied_names(net);
   metadata.merge(more);
   metadata["format"] = "tl";

@@ -14,7 +14,6 @@ class ResNet : public ImageClassifier {
     nn::Conv2d conv1, conv2, conv3;
     nn::BatchNorm2d bn1, bn2, bn3;
     nn::Sequential downsample;
-    TL_MEMBERS(conv1, bn1, conv2, bn2, conv3, bn3, downsample)
 
     Block(int64_t in, int64_t width, int64_t stride, bool bottleneck, const nn::BatchNormConfig& norm) {
       const int64_t out = bottleneck ? 4 * width : width;
@@ -33,6 +32,13 @@ class ResNet : public ImageClassifier {
         downsample.add(nn::Conv2d(in, out, {.kernel = 1, .stride = stride, .bias = false}));
         downsample.add(nn::BatchNorm2d(out, norm));
       }
+    }
+
+    std::vector<nn::Member> members() override {
+      auto out = nn::detail::list_members("conv1, bn1, conv2, bn2, conv3, bn3, downsample", conv1, bn1, conv2, bn2, conv3,
+                                          bn3, downsample);
+      std::erase_if(out, [](const nn::Member& member) { return member.module->members().empty(); });
+      return out;
     }
 
     Tensor forward(const Tensor& x) override {
