@@ -29,10 +29,13 @@ struct TrainState {
 void save_checkpoint(const std::string& path, nn::Module& net, optim::Optimizer& optimizer, const TrainState& state);
 
 /// Restores all of it, bit for bit; what was frozen is frozen again. The default generator goes on where it stood.
-/// Errors: IoError, FormatError, StateDictError.
+/// Groups go on with the rates that they had; one that is given another now is warned of.
+/// Errors: IoError, FormatError; StateDictError when the file is of another network or optimizer. After an error all is as
+/// it was.
 TrainState load_checkpoint(const std::string& path, nn::Module& net, optim::Optimizer& optimizer);
 
 /// Copies of all parameters and buffers, and back. They keep a network's best moment while training goes on.
+/// Errors: StateDictError, before anything is changed, when the copies are of another network.
 std::vector<NamedTensor> copy_weights(nn::Module& net);
 void restore_weights(nn::Module& net, const std::vector<NamedTensor>& copies);
 

@@ -3,6 +3,7 @@
 #include <bit>
 #include <nlohmann/json.hpp>
 
+#include "tl/core/log.hpp"
 #include "tl/nn/freeze.hpp"
 #include "tl/nn/init.hpp"
 #include "tl/train/checkpoint.hpp"
@@ -13,7 +14,31 @@ namespace detail {
 /// Doubles travel as bits: JSON would lose NaN, and a sum must come back exactly.
 TL_INLINE std::string bits_of(double value) { return std::to_string(std::bit_cast<uint64_t>(value)); }
 
-TL_INLINE double from_bits(const nlohmann::json& json) { return std::bit_cast<double>(std::stoull(json.get<std::string>())); }
+TL_INLINE double from_bits(const nlohmann::json& json) {
+  return std::bit_cast<double>(std::stoull(json.get<std::string>()));
+}
+
+/// Each parameter and buffer beside its copy. Errors: StateDictError unless all have one and none is left over.
+TL_INLINE std::vector<std::pair<Tensor, Tensor>> matched_copies(nn::Module& net,
+                                                                const std::vector<NamedTensor>& copies) {
+  std::map<std::string, Tensor> by_name;
+  for (const auto& copy : copies) by_name[copy.name] = copy.tensor;
+  std::vector<std::pair<Tensor, Tensor>> out;
+  const auto match = [&](const std::string& name, const Tensor& value) {
+    const auto found = by_name.find(name);
+    require<StateDictError>(found != by_name.end(), "restore_weights: there is no copy of ", name);
+    const Tensor& copy = found->second;
+    require<StateDictError>(copy.shape() == value.shape() && copy.dtype() == value.dtype(), "restore_weights: ", name,
+                            " is ", value.dtype(), " ", value.shape(), "; its copy ", copy.dtype(), " ", copy.shape());
+    out.emplace_back(value, copy);
+    by_name.erase(found);
+  };
+  for (const auto& p : nn::named_parameters(net)) match(p.name, p.parameter->value());
+  for (const auto& b : nn::named_buffers(net)) match(b.name, b.buffer->value());
+  require<StateDictError>(by_name.empty(), "restore_weights: the network has no ",
+                          by_name.empty() ? "" : by_name.begin()->first);
+  return out;
+}
 
 }  // namespace detail
 
@@ -25,18 +50,11 @@ TL_INLINE std::vector<NamedTensor> copy_weights(nn::Module& net) {
 }
 
 TL_INLINE void restore_weights(nn::Module& net, const std::vector<NamedTensor>& copies) {
-  std::map<std::string, Tensor> by_name;
-  for (const auto& copy : copies) by_name[copy.name] = copy.tensor;
-  const auto restore = [&](const std::string& name, Tensor& value) {
-    const auto found = by_name.find(name);
-    require<StateDictError>(found != by_name.end(), "restore_weights: there is no copy of ", name);
-    value.copy_from(found->second);
-  };
-  for (const auto& p : nn::named_parameters(net)) restore(p.name, p.parameter->value());
-  for (const auto& b : nn::named_buffers(net)) restore(b.name, b.buffer->value());
+  for (const auto& [value, copy] : detail::matched_copies(net, copies)) Tensor(value).copy_from(copy);
 }
 
-TL_INLINE void save_checkpoint(const std::string& path, nn::Module& net, optim::Optimizer& optimizer, const TrainState& state) {
+TL_INLINE void save_checkpoint(const std::string& path, nn::Module& net, optim::Optimizer& optimizer,
+                               const TrainState& state) {
   std::vector<NamedTensor> tensors;
   const auto add = [&](const std::string& prefix, const auto& list) {
     for (const auto& entry : list) tensors.push_back({prefix + entry.name, entry.tensor});
@@ -48,12 +66,17 @@ TL_INLINE void save_checkpoint(const std::string& path, nn::Module& net, optim::
   nlohmann::json rates = nlohmann::json::array();
   for (const auto& group : optimizer.groups()) rates.push_back({group.name, detail::bits_of(group.rate)});
   const nlohmann::json position = {
-      {"epoch", state.epoch}, {"batch", state.batch}, {"step", state.step},
+      {"epoch", state.epoch},
+      {"batch", state.batch},
+      {"step", state.step},
       {"loss", {detail::bits_of(state.loss.sum()), detail::bits_of(state.loss.weight())}},
       {"accuracy", {detail::bits_of(state.accuracy.sum()), detail::bits_of(state.accuracy.weight())}},
-      {"best", detail::bits_of(state.best)}, {"best_epoch", state.best_epoch},
+      {"best", detail::bits_of(state.best)},
+      {"best_epoch", state.best_epoch},
       {"random", {std::to_string(random.seed), std::to_string(random.position)}},
-      {"rates", rates}, {"frozen", frozen_names(net)}, {"log", state.log.to_json()}};
+      {"rates", rates},
+      {"frozen", frozen_names(net)},
+      {"log", state.log.to_json()}};
   write_safetensors(path, std::move(tensors),
                     {{"format", "tl-checkpoint"},
                      {"position", position.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)}});
@@ -62,25 +85,29 @@ TL_INLINE void save_checkpoint(const std::string& path, nn::Module& net, optim::
 TL_INLINE TrainState load_checkpoint(const std::string& path, nn::Module& net, optim::Optimizer& optimizer) {
   const SafetensorsFile file(path);
   const auto entry = file.metadata().find("position");
-  if (entry == file.metadata().end()) throw FormatError(path, "", 8, "is no checkpoint: it has weights, but no position");
+  if (entry == file.metadata().end())
+    throw FormatError(path, "", 8, "is no checkpoint: it has weights, but no position");
   TrainState state;
   std::vector<std::string> frozen;
+  std::map<std::string, double> rates;
   Generator::State random;
   try {
     const auto position = nlohmann::json::parse(entry->second);
     position.at("epoch").get_to(state.epoch);
     position.at("batch").get_to(state.batch);
     position.at("step").get_to(state.step);
-    state.loss = Mean::restored(detail::from_bits(position.at("loss").at(0)), detail::from_bits(position.at("loss").at(1)));
-    state.accuracy = Mean::restored(detail::from_bits(position.at("accuracy").at(0)), detail::from_bits(position.at("accuracy").at(1)));
+    state.loss =
+        Mean::restored(detail::from_bits(position.at("loss").at(0)), detail::from_bits(position.at("loss").at(1)));
+    state.accuracy = Mean::restored(detail::from_bits(position.at("accuracy").at(0)),
+                                    detail::from_bits(position.at("accuracy").at(1)));
     state.best = detail::from_bits(position.at("best"));
     position.at("best_epoch").get_to(state.best_epoch);
-    random = {std::stoull(position.at("random").at(0).get<std::string>()), std::stoull(position.at("random").at(1).get<std::string>())};
+    random = {std::stoull(position.at("random").at(0).get<std::string>()),
+              std::stoull(position.at("random").at(1).get<std::string>())};
     position.at("frozen").get_to(frozen);
     state.log = RunLog::from_json(position.at("log").get<std::string>(), path);
-    for (const auto& saved : position.at("rates"))
-      for (auto& group : optimizer.groups())
-        if (group.name == saved.at(0).get<std::string>()) group.rate = detail::from_bits(saved.at(1));
+    for (const auto& [name, bits] : position.at("rates").get<std::vector<std::pair<std::string, std::string>>>())
+      rates[name] = detail::from_bits(bits);
   } catch (const std::logic_error&) {  // a number that is none
     throw FormatError(path, "__metadata__ position", 8, "holds something that is no number");
   } catch (const nlohmann::json::exception& error) {
@@ -95,9 +122,24 @@ TL_INLINE TrainState load_checkpoint(const std::string& path, nn::Module& net, o
     if (name.starts_with("best/")) state.best_weights.push_back({name.substr(5), file.tensor(name).clone()});
     if (name.starts_with("optimizer/")) moments.push_back({name.substr(10), file.tensor(name)});
   }
-  restore_weights(net, weights);
+  if (!state.best_weights.empty()) (void)detail::matched_copies(net, state.best_weights);
+  (void)detail::matched_copies(net, weights);
+  const std::vector<std::string> frozen_before = frozen_names(net);
   set_frozen_names(net, frozen);
-  optimizer.load_state(moments);
+  try {
+    optimizer.load_state(moments);
+  } catch (const Error&) {
+    set_frozen_names(net, frozen_before);
+    throw;
+  }
+  // Nothing can fail from here on.
+  restore_weights(net, weights);
+  for (auto& group : optimizer.groups()) {
+    const auto saved = rates.find(group.name);
+    if (saved == rates.end() || saved->second == group.rate) continue;
+    warn(text(path, ": the group ", group.name, " goes on with the rate ", saved->second, ", not ", group.rate));
+    group.rate = saved->second;
+  }
   default_generator().set_state(random);
   return state;
 }

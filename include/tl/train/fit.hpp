@@ -67,9 +67,10 @@ struct FitResult {
 /// Trains with cross-entropy.
 ///
 /// Batches whose samples are all ignored count for nothing. The loss of a step divides once by the sum of weights of all
-/// its micro-batches (FR07, FR08). A loss that is NaN or infinite stops with a NumericError that names the first layer whose
-/// output is, and leaves the weights of the last good step. Validation picks the best epoch; equal ones keep the earlier.
-/// With a checkpoint a run that was cut anywhere goes on and ends with the same bits as one that was not.
+/// its micro-batches (FR07, FR08). A loss that is NaN or infinite stops with a NumericError that names the first layer
+/// whose output is, and leaves the parameters of the last good step; running statistics have seen the batch. Validation
+/// picks the best epoch; equal ones keep the earlier. With a checkpoint a run that was cut anywhere goes on and ends with
+/// the same bits as one that was not.
 FitResult fit(nn::Module& net, optim::Optimizer& optimizer, BatchSource& train, BatchSource* validation, int64_t classes,
               const FitOptions& options = {});
 
