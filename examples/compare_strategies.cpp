@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> strategies{"features", "finetune", "scratch"};
   int64_t seeds = 1;
   std::map<std::string, int64_t> epochs{{"features", 0}, {"finetune", 0}, {"scratch", 0}};
+  std::map<std::string, double> rates{{"features", 0}, {"finetune", 0}, {"scratch", 0}};
   tl::StrategyOptions options;
   pictures.add_to(app);
   common.add_to(app);
@@ -24,6 +25,7 @@ int main(int argc, char** argv) {
   app.add_option("--strategies", strategies, "which, in order")->delimiter(',')->capture_default_str();
   app.add_option("--seeds", seeds, "runs of each, with seeds from --seed on")->check(CLI::PositiveNumber)->capture_default_str();
   for (auto& [name, count] : epochs) app.add_option("--epochs-" + name, count, "0: the strategy's own")->check(CLI::NonNegativeNumber);
+  for (auto& [name, value] : rates) app.add_option("--lr-" + name, value, "0: the strategy's own")->check(CLI::NonNegativeNumber);
   app.add_option("--batch", options.batch)->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--validate-every", options.validate_every, "epochs; the last one is always validated")->check(CLI::PositiveNumber);
   app.add_option("--report", report_folder, "folder for report.html and the logs");
@@ -43,6 +45,7 @@ int main(int argc, char** argv) {
       for (int64_t s = 0; s < seeds; ++s) {
         options.seed = common.seed + static_cast<uint64_t>(s);
         options.epochs = epochs[name];
+        options.rate = rates[name];
         auto model = tl::models::load_image_model(weights, arch);
         model.info.preprocess = example::with_size(model.info.preprocess, pictures.size);
         const tl::View train(data.train_data, data.train, tl::train_transform(model.info.preprocess, tl::small_data_augmentation()));

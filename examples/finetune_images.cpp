@@ -29,10 +29,10 @@ int main(int argc, char** argv) {
   app.add_option("--lr", options.rate, "learning rate of the head; 0: the strategy's own")->check(CLI::NonNegativeNumber);
   app.add_option("--backbone-factor", options.backbone_factor, "finetune: rate of the stage below the head over the head's")->check(CLI::Range(0.0, 1.0));
   app.add_flag("!--no-head-first", options.head_first, "finetune: begin with a random head instead of one fitted on features");
-  app.add_flag("--freeze-norms", options.freeze_norms, "finetune: keep BatchNorm as it was pretrained");
+  app.add_flag("!--train-norms", options.freeze_norms, "finetune: let BatchNorm's statistics and scales move (large data)");
   app.add_option("--layer-decay", options.layer_decay, "factor of the rate from stage to stage towards the input")->check(CLI::Range(0.0, 1.0));
   app.add_option("--weight-decay", options.weight_decay, "AdamW's")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--label-smoothing", options.label_smoothing)->check(CLI::Range(0.0, 1.0))->capture_default_str();
+  app.add_option("--label-smoothing", options.label_smoothing, "finetune 0.1, others 0 unless given")->check(CLI::Range(0.0, 1.0));
   app.add_option("--batch", options.batch)->check(CLI::PositiveNumber)->capture_default_str();
   app.add_flag("!--no-augment", options.augment, "train on the pictures as they are");
   app.add_flag("--keep-best", keep_best, "save the best epoch instead of the last");

@@ -19,7 +19,7 @@ struct Recipe {
 TL_INLINE Recipe recipe_of(Strategy strategy, const StrategyOptions& options) {
   Recipe recipe{10, 1e-3, 1.0, 1.0};
   if (strategy == Strategy::features) recipe = {60, 3e-3, 1.0, 1.0};
-  if (strategy == Strategy::finetune) recipe = {10, 1e-3, 0.1, 0.8};
+  if (strategy == Strategy::finetune) recipe = {10, 2e-4, 0.1, 0.8};
   if (options.epochs > 0) recipe.epochs = options.epochs;
   if (options.rate > 0) recipe.rate = options.rate;
   if (options.backbone_factor > 0) recipe.backbone_factor = options.backbone_factor;
@@ -40,7 +40,7 @@ TL_INLINE FitOptions fit_options(const Recipe& recipe, const StrategyOptions& op
   FitOptions fit;
   fit.epochs = recipe.epochs;
   fit.schedule = optim::one_cycle(std::max<int64_t>(recipe.epochs * batches, 1));
-  fit.loss.label_smoothing = options.label_smoothing;
+  fit.loss.label_smoothing = options.label_smoothing >= 0 ? options.label_smoothing : strategy == Strategy::finetune ? 0.1 : 0.0;
   fit.checkpoint = options.checkpoint;
   fit.keep_best = options.keep_best;
   fit.validate_every = options.validate_every;
