@@ -2,9 +2,9 @@
 //
 //   bench_networks --batch 16 --size 224 --threads 2 --runs 7 [--filter resnet18] [--json FILE]
 //
-// Inference is a forward pass in evaluation mode; training is forward, cross-entropy, backward and an SGD step with momentum;
-// frozen is a training step of the head alone, the backbone run anew for each batch. bench/compare.py sets the numbers beside
-// PyTorch's from the same minutes.
+// Inference is a forward pass in evaluation mode; training is forward, cross-entropy, backward and an SGD step with
+// momentum; frozen is a training step of the head alone, the backbone run anew for each batch. bench/compare.py sets
+// the numbers beside PyTorch's from the same minutes.
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -29,7 +29,9 @@ Arguments parse(int argc, char** argv) {
   Arguments out;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
-    require<UsageError>(i + 1 < argc, "usage: bench_networks [--batch N] [--size N] [--threads N] [--runs N] [--filter TEXT] [--json FILE]");
+    require<UsageError>(
+        i + 1 < argc,
+        "usage: bench_networks [--batch N] [--size N] [--threads N] [--runs N] [--filter TEXT] [--json FILE]");
     const std::string value = argv[++i];
     if (option == "--batch") out.batch = std::stoll(value);
     else if (option == "--size") out.size = std::stoll(value);
@@ -102,16 +104,19 @@ int main(int argc, char** argv) {
         });
         const auto rate = [&](double s) { return static_cast<double>(arguments.batch) / s; };
         const double median = rate(seconds[seconds.size() / 2]);
-        rows.push_back({{"name", name}, {"shape", text("[", arguments.batch, ", ", arguments.size, ", ", arguments.size, ", 3]")},
-                        {"samples_per_second", median}, {"min", rate(seconds.back())}, {"max", rate(seconds.front())},
+        rows.push_back({{"name", name},
+                        {"shape", text("[", arguments.batch, ", ", arguments.size, ", ", arguments.size, ", 3]")},
+                        {"samples_per_second", median},
+                        {"min", rate(seconds.back())},
+                        {"max", rate(seconds.front())},
                         {"gflops", median * gflop * (mode == "training" ? 3 : 1)},
                         {"peak_bytes", memory_stats().peak_bytes}});
-        std::fprintf(stderr, "%-32s %8.2f samples/s (%.2f to %.2f), %.0f MB\n", name.c_str(), median, rate(seconds.back()),
-                     rate(seconds.front()), static_cast<double>(memory_stats().peak_bytes) / 1e6);
+        std::fprintf(stderr, "%-32s %8.2f samples/s (%.2f to %.2f), %.0f MB\n", name.c_str(), median,
+                     rate(seconds.back()), rate(seconds.front()), static_cast<double>(memory_stats().peak_bytes) / 1e6);
       }
     }
-    const nlohmann::json out = {{"tl", TL_VERSION_STRING}, {"isa", name_of(active_isa())}, {"threads", threads()},
-                                {"batch", arguments.batch}, {"size", arguments.size}, {"rows", rows}};
+    const nlohmann::json out = {{"tl", TL_VERSION_STRING},  {"isa", name_of(active_isa())}, {"threads", threads()},
+                                {"batch", arguments.batch}, {"size", arguments.size},       {"rows", rows}};
     if (!arguments.json.empty()) std::ofstream(arguments.json) << out.dump(1) << '\n';
     std::printf("%s\n", out.dump().c_str());
     return 0;

@@ -13,7 +13,8 @@
 
 using namespace tl;
 
-// An operation is a struct: its options, what it keeps, forward, and backward beside it. This one is y = log(1 + exp(x)).
+// An operation is a struct: its options, what it keeps, forward, and backward beside it. This one is y = log(1 +
+// exp(x)).
 struct Softplus {
   static constexpr std::string_view kName = "softplus";
   Kept x;

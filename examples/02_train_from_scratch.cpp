@@ -1,7 +1,7 @@
 // Lecture 2: a network of your own, trained from nothing.
 //
-// You learn: how a module lists its members, what an optimizer's groups are, and what a training loop does. The loop here is
-// written out; lecture 5 uses the library's.
+// You learn: how a module lists its members, what an optimizer's groups are, and what a training loop does. The loop
+// here is written out; lecture 5 uses the library's.
 //
 //   ./02_train_from_scratch                  three interleaved spirals, made up on the spot
 //   ./02_train_from_scratch --idx FOLDER     digits or clothes in IDX files (train-images-idx3-ubyte[.gz], ...)
@@ -17,12 +17,14 @@
 
 using namespace tl;
 
-/// Two hidden layers. TL_MEMBERS is the one list from which names, saving, freezing and devices follow: "fc1.weight", ...
+/// Two hidden layers. TL_MEMBERS is the one list from which names, saving, freezing and devices follow: "fc1.weight",
+/// ...
 struct Mlp : nn::Module {
   nn::Linear fc1, fc2, fc3;
   TL_MEMBERS(fc1, fc2, fc3)
 
-  Mlp(int64_t inputs, int64_t hidden, int64_t classes) : fc1(inputs, hidden), fc2(hidden, hidden), fc3(hidden, classes) {}
+  Mlp(int64_t inputs, int64_t hidden, int64_t classes)
+      : fc1(inputs, hidden), fc2(hidden, hidden), fc3(hidden, classes) {}
 
   Tensor forward(const Tensor& x) override { return fc3(relu(fc2(relu(fc1(x))))); }
 };
@@ -109,10 +111,13 @@ int main(int argc, char** argv) {
         loss_value = loss.item();
       }
       if (!common.quiet && (epoch + 1) % std::max<int64_t>(epochs / 6, 1) == 0)
-        std::printf("epoch %3lld  loss %.4f  test accuracy %.4f\n", static_cast<long long>(epoch + 1), loss_value, accuracy(net, test, device));
+        std::printf("epoch %3lld  loss %.4f  test accuracy %.4f\n", static_cast<long long>(epoch + 1), loss_value,
+                    accuracy(net, test, device));
     }
-    example::print_json({{"train_accuracy", accuracy(net, train, device)}, {"test_accuracy", accuracy(net, test, device)},
-                         {"parameters", nn::parameter_count(net)}, {"device", text(device)}});
+    example::print_json({{"train_accuracy", accuracy(net, train, device)},
+                         {"test_accuracy", accuracy(net, test, device)},
+                         {"parameters", nn::parameter_count(net)},
+                         {"device", text(device)}});
     return 0;
   });
 }

@@ -1,7 +1,7 @@
 // Lecture 3: somebody else's network, loaded and looked into.
 //
-// You learn: what a weight file carries besides numbers, how its names find their places, and how to take the features of any
-// layer.
+// You learn: what a weight file carries besides numbers, how its names find their places, and how to take the features
+// of any layer.
 //
 //   python3 weights/fetch.py efficientnet_lite0 --out weights
 //   ./03_load_pretrained weights/efficientnet_lite0.safetensors cat.jpg --layer blocks.4
@@ -24,11 +24,12 @@ int main(int argc, char** argv) {
 
   return example::run(app, argc, argv, [&] {
     common.apply();
-    // The file says which architecture it is, how pictures are prepared, and the constants that no tensor holds, such as
-    // BatchNorm's epsilon. Loading is strict: one missing or misshaped tensor is an error that lists all of them.
+    // The file says which architecture it is, how pictures are prepared, and the constants that no tensor holds, such
+    // as BatchNorm's epsilon. Loading is strict: one missing or misshaped tensor is an error that lists all of them.
     models::ImageModel model = models::load_image_model(weights);
-    std::printf("%s: %lld of %lld tensors loaded, %lld parameters\n", model.info.arch.c_str(), static_cast<long long>(model.report.matched),
-                static_cast<long long>(model.report.total), static_cast<long long>(nn::parameter_count(*model.net)));
+    std::printf("%s: %lld of %lld tensors loaded, %lld parameters\n", model.info.arch.c_str(),
+                static_cast<long long>(model.report.matched), static_cast<long long>(model.report.total),
+                static_cast<long long>(nn::parameter_count(*model.net)));
     for (const auto& note : model.report.notes) std::printf("note: %s\n", note.c_str());
 
     // Modules have the names of the reference library, and print as a tree.
@@ -50,7 +51,8 @@ int main(int argc, char** argv) {
                   c < model.info.classes.size() ? model.info.classes[c].c_str() : "");
     }
     const Tensor features = layer.empty() ? model.net->features(x) : models::features_at(*model.net, x, layer);
-    example::print_json({{"class", best.indices.data<int32_t>()[0]}, {"probability", example::number(static_cast<double>(best.values.data<float>()[0]))},
+    example::print_json({{"class", best.indices.data<int32_t>()[0]},
+                         {"probability", example::number(static_cast<double>(best.values.data<float>()[0]))},
                          {"features", text(features.shape())}});
     return 0;
   });

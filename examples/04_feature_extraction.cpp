@@ -23,7 +23,8 @@ int main(int argc, char** argv) {
     common.apply();
     models::ImageModel model = models::load_image_model(weights);
     const ImageFolder pictures = open_image_folder(folder);
-    require<UsageError>(pictures.val.has_value(), folder, ": has no val/ beside train/. Hint: finetune_images splits by itself.");
+    require<UsageError>(pictures.val.has_value(), folder,
+                        ": has no val/ beside train/. Hint: finetune_images splits by itself.");
     const auto classes = static_cast<int64_t>(pictures.train.classes.size());
     const Pipeline transform = eval_transform(model.info.preprocess);
 
@@ -49,9 +50,11 @@ int main(int argc, char** argv) {
     options.schedule = optim::cosine(options.epochs * batches.batches());
     options.forward = [&](const Tensor& x) { return net.classify(x); };
     const FitResult result = fit(net, optimizer, batches, &checked, classes, options);
-    example::print_json({{"val_accuracy", example::number(result.last_accuracy)}, {"extraction_seconds", extraction},
+    example::print_json({{"val_accuracy", example::number(result.last_accuracy)},
+                         {"extraction_seconds", extraction},
                          {"training_seconds", watch.seconds() - extraction},
-                         {"trainable_parameters", nn::parameter_count(net, true)}, {"parameters", nn::parameter_count(net)}});
+                         {"trainable_parameters", nn::parameter_count(net, true)},
+                         {"parameters", nn::parameter_count(net)}});
     return 0;
   });
 }

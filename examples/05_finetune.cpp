@@ -28,14 +28,15 @@ int main(int argc, char** argv) {
     common.apply();
     models::ImageModel model = models::load_image_model(weights);
     const ImageFolder pictures = open_image_folder(folder);
-    require<UsageError>(pictures.val.has_value(), folder, ": has no val/ beside train/. Hint: finetune_images splits by itself.");
+    require<UsageError>(pictures.val.has_value(), folder,
+                        ": has no val/ beside train/. Hint: finetune_images splits by itself.");
     auto& net = *model.net;
     model.info.classes = pictures.train.classes;
     const auto classes = static_cast<int64_t>(model.info.classes.size());
     net.replace_head(classes);
 
-    // The first stage sees edges and colours, which are the same everywhere. Frozen, it has no gradient, no optimizer state
-    // and no weight decay, and its BatchNorm statistics stay, also in training.
+    // The first stage sees edges and colours, which are the same everywhere. Frozen, it has no gradient, no optimizer
+    // state and no weight decay, and its BatchNorm statistics stay, also in training.
     for (const auto& glob : net.stages().front()) freeze(net, glob);
 
     // The head learns with 2e-3, each stage below with 0.7 of the one above. Biases and norms get no weight decay.
@@ -51,8 +52,10 @@ int main(int argc, char** argv) {
     const FitResult result = fit(net, optimizer, train, &val, classes, options);
 
     if (!save.empty()) models::save_image_model(save, net, model.info);
-    example::print_json({{"val_accuracy", example::number(result.last_accuracy)}, {"best_val_accuracy", example::number(result.best_accuracy)},
-                         {"epochs", result.log.epochs.size()}, {"seconds", example::number(result.log.total_seconds())}});
+    example::print_json({{"val_accuracy", example::number(result.last_accuracy)},
+                         {"best_val_accuracy", example::number(result.best_accuracy)},
+                         {"epochs", result.log.epochs.size()},
+                         {"seconds", example::number(result.log.total_seconds())}});
     return 0;
   });
 }

@@ -1,14 +1,15 @@
 // Teaches a pretrained image network your classes, from a folder of pictures.
 //
-//   finetune_images PICTURES --weights efficientnet_lite0.safetensors --strategy finetune --save mine.safetensors --report out
+//   finetune_images PICTURES --weights efficientnet_lite0.safetensors --strategy finetune --save mine.safetensors
+//   --report out
 //
 // PICTURES holds train/<class>/... and val/<class>/..., or <class>/... alone and is then split. Three strategies, from
 // little data to much:
 //   features  the network stays as it is, a new head learns on its features      100 to 1,000 pictures, seconds
 //   finetune  all layers learn, the lower the slower                             1,000 to 10,000 pictures, minutes
 //   scratch   random weights: what the pretrained ones are worth
-// With the weights of EfficientNet-Lite0, 244 pictures of ants and bees give about 94 % with either of the first two, and
-// hardly more than guessing with the third.
+// With the weights of EfficientNet-Lite0, 244 pictures of ants and bees give about 94 % with either of the first two,
+// and hardly more than guessing with the third.
 #include "common/program.hpp"
 
 #include "common/pictures.hpp"
@@ -23,16 +24,27 @@ int main(int argc, char** argv) {
   pictures.add_to(app);
   common.add_to(app);
   app.add_option("--arch", arch, "architecture, if the weights do not say it");
-  app.add_option("--weights", weights, "file from weights/fetch.py or weights/convert.py; not needed with --strategy scratch");
+  app.add_option("--weights", weights,
+                 "file from weights/fetch.py or weights/convert.py; not needed with --strategy scratch");
   app.add_option("--strategy", strategy_name, "scratch, features or finetune")->capture_default_str();
-  app.add_option("--epochs", options.epochs, "0: the strategy's own (features 60 of the head, others 10)")->check(CLI::NonNegativeNumber);
-  app.add_option("--lr", options.rate, "learning rate of the head; 0: the strategy's own")->check(CLI::NonNegativeNumber);
-  app.add_option("--backbone-factor", options.backbone_factor, "finetune: rate of the stage below the head over the head's")->check(CLI::Range(0.0, 1.0));
-  app.add_flag("!--no-head-first", options.head_first, "finetune: begin with a random head instead of one fitted on features");
-  app.add_flag("!--train-norms", options.freeze_norms, "finetune: let BatchNorm's statistics and scales move (large data)");
-  app.add_option("--layer-decay", options.layer_decay, "factor of the rate from stage to stage towards the input")->check(CLI::Range(0.0, 1.0));
-  app.add_option("--weight-decay", options.weight_decay, "AdamW's")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--label-smoothing", options.label_smoothing, "finetune 0.1, others 0 unless given")->check(CLI::Range(0.0, 1.0));
+  app.add_option("--epochs", options.epochs, "0: the strategy's own (features 60 of the head, others 10)")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--lr", options.rate, "learning rate of the head; 0: the strategy's own")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--backbone-factor", options.backbone_factor,
+                 "finetune: rate of the stage below the head over the head's")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_flag("!--no-head-first", options.head_first,
+               "finetune: begin with a random head instead of one fitted on features");
+  app.add_flag("!--train-norms", options.freeze_norms,
+               "finetune: let BatchNorm's statistics and scales move (large data)");
+  app.add_option("--layer-decay", options.layer_decay, "factor of the rate from stage to stage towards the input")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--weight-decay", options.weight_decay, "AdamW's")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--label-smoothing", options.label_smoothing, "finetune 0.1, others 0 unless given")
+      ->check(CLI::Range(0.0, 1.0));
   app.add_option("--batch", options.batch)->check(CLI::PositiveNumber)->capture_default_str();
   app.add_flag("!--no-augment", options.augment, "train on the pictures as they are");
   app.add_flag("--keep-best", keep_best, "save the best epoch instead of the last");
@@ -42,10 +54,12 @@ int main(int argc, char** argv) {
 
   return example::run(app, argc, argv, [&] {
     const tl::Device device = common.apply();
-    tl::require<tl::UsageError>(device.is_cpu() || common.device == "auto", "--device cuda: convolutions run on the CPU in this version");
+    tl::require<tl::UsageError>(device.is_cpu() || common.device == "auto",
+                                "--device cuda: convolutions run on the CPU in this version");
     const tl::Strategy strategy = tl::parse_strategy(strategy_name);
-    tl::require<tl::UsageError>(!weights.empty() || strategy == tl::Strategy::scratch,
-                                "--weights is needed for this strategy. Hint: python3 weights/fetch.py efficientnet_lite0");
+    tl::require<tl::UsageError>(
+        !weights.empty() || strategy == tl::Strategy::scratch,
+        "--weights is needed for this strategy. Hint: python3 weights/fetch.py efficientnet_lite0");
     pictures.seed = options.seed = common.seed;
     options.screen = common.screen();
     options.keep_best = keep_best;
@@ -63,8 +77,9 @@ int main(int argc, char** argv) {
     const example::PictureData data = example::open_pictures(pictures);
     model.info.preprocess = example::with_size(model.info.preprocess, pictures.size);
     const tl::Preprocess& input = model.info.preprocess;
-    const tl::View train(data.train_data, data.train, options.augment ? tl::train_transform(input, tl::small_data_augmentation())
-                                                                      : tl::eval_transform(input));
+    const tl::View train(
+        data.train_data, data.train,
+        options.augment ? tl::train_transform(input, tl::small_data_augmentation()) : tl::eval_transform(input));
     const tl::View validation(data.val_data, data.val, tl::eval_transform(input));
 
     tl::reset_peak_bytes();
@@ -74,10 +89,15 @@ int main(int argc, char** argv) {
     if (!report_folder.empty()) {
       tl::Loader checked(validation, {.batch = options.batch});
       const auto evaluation = tl::evaluate(*model.net, checked, static_cast<int64_t>(model.info.classes.size()));
-      tl::Report report{.title = "Fine-tuning " + model.info.arch + " on " + std::filesystem::path(pictures.folder).filename().string()};
-      report.facts = {{"network", model.info.arch}, {"weights", weights.empty() ? "random" : weights}, {"strategy", strategy_name},
+      tl::Report report{.title = "Fine-tuning " + model.info.arch + " on " +
+                                 std::filesystem::path(pictures.folder).filename().string()};
+      report.facts = {{"network", model.info.arch},
+                      {"weights", weights.empty() ? "random" : weights},
+                      {"strategy", strategy_name},
                       {"pictures", tl::text(data.train.size(), " to train, ", data.val.size(), " to validate")},
-                      {"seed", std::to_string(common.seed)}, {"machine", example::machine()}, {"tl", TL_VERSION_STRING}};
+                      {"seed", std::to_string(common.seed)},
+                      {"machine", example::machine()},
+                      {"tl", TL_VERSION_STRING}};
       report.warnings = data.warnings;
       for (const auto& broken : checked.broken()) report.warnings.push_back(broken.path + ": " + broken.error);
       report.runs = {{.name = strategy_name, .seeds = {result.log}}};
@@ -85,12 +105,18 @@ int main(int argc, char** argv) {
       tl::write_report(report_folder, report);
       std::printf("report: %s/report.html\n", report_folder.c_str());
     }
-    example::print_json({{"train_images", data.train.size()}, {"val_images", data.val.size()},
+    example::print_json({{"train_images", data.train.size()},
+                         {"val_images", data.val.size()},
                          {"val_accuracy", example::number(result.last_accuracy)},
-                         {"best_val_accuracy", example::number(result.best_accuracy)}, {"epochs", result.log.epochs.size()},
+                         {"best_val_accuracy", example::number(result.best_accuracy)},
+                         {"epochs", result.log.epochs.size()},
                          {"seconds", example::number(result.log.seconds)},
-                         {"trainable_parameters", result.log.trainable_parameters()}, {"peak_bytes", peak_bytes},
-                         {"arch", model.info.arch}, {"strategy", strategy_name}, {"seed", common.seed}, {"threads", tl::threads()}});
+                         {"trainable_parameters", result.log.trainable_parameters()},
+                         {"peak_bytes", peak_bytes},
+                         {"arch", model.info.arch},
+                         {"strategy", strategy_name},
+                         {"seed", common.seed},
+                         {"threads", tl::threads()}});
     return 0;
   });
 }

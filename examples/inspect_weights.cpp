@@ -37,14 +37,19 @@ int main(int argc, char** argv) {
     int64_t parameters = 0;
     std::printf("%-*s  %-5s  %-20s  %12s\n", static_cast<int>(width), "name", "type", "shape", "bytes");
     for (const auto& [name, entry] : file.entries()) {
-      std::printf("%-*s  %-5s  %-20s  %12llu\n", static_cast<int>(width), printable(name, 60).c_str(), entry.dtype.c_str(),
-                  tl::text(entry.shape).c_str(), static_cast<unsigned long long>(entry.end - entry.begin));
+      std::printf("%-*s  %-5s  %-20s  %12llu\n", static_cast<int>(width), printable(name, 60).c_str(),
+                  entry.dtype.c_str(), tl::text(entry.shape).c_str(),
+                  static_cast<unsigned long long>(entry.end - entry.begin));
       if (!is_buffer(name) && entry.dtype != "I64") parameters += entry.shape.numel();
     }
-    for (const auto& [key, value] : file.metadata()) std::printf("%s: %s\n", printable(key, 60).c_str(), printable(value, 200).c_str());
+    for (const auto& [key, value] : file.metadata())
+      std::printf("%s: %s\n", printable(key, 60).c_str(), printable(value, 200).c_str());
     const auto arch = file.metadata().find("arch");
-    example::print_json({{"tensors", file.entries().size()}, {"parameters", parameters}, {"bytes", file.data_bytes()},
-                         {"arch", arch == file.metadata().end() ? nlohmann::json(nullptr) : nlohmann::json(arch->second)}});
+    example::print_json(
+        {{"tensors", file.entries().size()},
+         {"parameters", parameters},
+         {"bytes", file.data_bytes()},
+         {"arch", arch == file.metadata().end() ? nlohmann::json(nullptr) : nlohmann::json(arch->second)}});
     return 0;
   });
 }

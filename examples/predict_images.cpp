@@ -2,8 +2,8 @@
 //
 //   predict_images mine.safetensors ant.jpg bee.png
 //
-// The model file knows its classes and how pictures are prepared, so nothing else is needed. Each picture gives one JSON
-// object on a line; one that cannot be read gives its error, and the rest go on.
+// The model file knows its classes and how pictures are prepared, so nothing else is needed. Each picture gives one
+// JSON object on a line; one that cannot be read gives its error, and the rest go on.
 #include "common/program.hpp"
 
 #include "tl/core/stopwatch.hpp"
@@ -23,7 +23,8 @@ int main(int argc, char** argv) {
 
   return example::run(app, argc, argv, [&] {
     const tl::Device device = common.apply();
-    tl::require<tl::UsageError>(device.is_cpu() || common.device == "auto", "--device cuda: convolutions run on the CPU in this version");
+    tl::require<tl::UsageError>(device.is_cpu() || common.device == "auto",
+                                "--device cuda: convolutions run on the CPU in this version");
     tl::models::ImagePredictor predictor(model, arch);
     const tl::Stopwatch watch;
     int64_t failed = 0;
@@ -35,7 +36,8 @@ int main(int argc, char** argv) {
         line["probability"] = example::number(prediction.probability);
         line["top5"] = nlohmann::json::array();
         for (const int64_t c : prediction.top(5))
-          line["top5"].push_back({predictor.class_name(c), example::number(static_cast<double>(prediction.probabilities[static_cast<size_t>(c)]))});
+          line["top5"].push_back({predictor.class_name(c), example::number(static_cast<double>(
+                                                               prediction.probabilities[static_cast<size_t>(c)]))});
         if (all_logits) line["logits"] = prediction.logits;
       } catch (const tl::Error& error) {
         if (error.code() != tl::ErrorCode::io && error.code() != tl::ErrorCode::format) throw;

@@ -189,7 +189,7 @@ inline constexpr int kTileRows = 8;
 
 /// y[m][i, j] (= or +=) x[m][j, i] for each place m of `matrices`: x is contiguous along i (row stride stride_x), y
 /// along j.
-TL_KERNEL TL_LAUNCH_BOUNDS(kTile * kTileRows) void copy_transposed_v2(const float* x, float* y, int64_t rows,
+TL_KERNEL TL_LAUNCH_BOUNDS(kTile* kTileRows) void copy_transposed_v2(const float* x, float* y, int64_t rows,
                                                                      int64_t cols, int64_t stride_x, int64_t stride_y,
                                                                      Nest matrices, bool accumulate) {
   TL_SHARED(tile, float[kTile][kTile + 1]);

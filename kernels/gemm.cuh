@@ -91,7 +91,7 @@ TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void gemm_v1(GemmProblem batch) {
 inline constexpr int kSquare = 16;
 
 template <bool kTransposeA, bool kTransposeB>
-TL_KERNEL TL_LAUNCH_BOUNDS(kSquare * kSquare) void gemm_v2(GemmProblem batch) {
+TL_KERNEL TL_LAUNCH_BOUNDS(kSquare* kSquare) void gemm_v2(GemmProblem batch) {
   TL_SHARED(tile_a, float[kSquare][kSquare + 1]);
   TL_SHARED(tile_b, float[kSquare][kSquare + 1]);
   const GemmProblem p = batch.of_batch(block_idx().z);
@@ -112,10 +112,10 @@ TL_KERNEL TL_LAUNCH_BOUNDS(kSquare * kSquare) void gemm_v2(GemmProblem batch) {
 
 // ---- v3 and v4: a block of 16 x 16 threads, each with kPer x kPer elements of C, for a tile of kEdge = 16 kPer
 
-inline constexpr int kSide = 16;               // threads along each edge
+inline constexpr int kSide = 16;  // threads along each edge
 inline constexpr int kGemmThreads = kSide * kSide;
-inline constexpr int kDepth = 16;              // of a tile along k
-inline constexpr int kPad = 4;                 // keeps 16-byte alignment and spreads a column over the banks
+inline constexpr int kDepth = 16;  // of a tile along k
+inline constexpr int kPad = 4;     // keeps 16-byte alignment and spreads a column over the banks
 
 /// Brings a tile of op(A) or op(B), kEdge elements along m or n by kDepth along k, from memory to registers (fetch) and
 /// from there to shared memory as [k][m or n] (store). Outside of the matrix it is zero.

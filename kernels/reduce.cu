@@ -69,10 +69,14 @@ void reduce_with(const ReduceArgs<float>& args, Out out) {
 void reduce(const ReduceArgs<float>& args) {
   if (args.outer * args.inner == 0) return;
   switch (args.reduction) {
-    case Reduction::sum: return reduce_with<SumOf>(args, StoreSum{args.y, 1.0f});
-    case Reduction::mean: return reduce_with<SumOf>(args, StoreSum{args.y, 1.0f / static_cast<float>(args.axis)});
-    case Reduction::max: return reduce_with<BestOf<1>>(args, StoreBest<1>{args.y, args.index});
-    case Reduction::min: return reduce_with<BestOf<-1>>(args, StoreBest<-1>{args.y, args.index});
+    case Reduction::sum:
+      return reduce_with<SumOf>(args, StoreSum{args.y, 1.0f});
+    case Reduction::mean:
+      return reduce_with<SumOf>(args, StoreSum{args.y, 1.0f / static_cast<float>(args.axis)});
+    case Reduction::max:
+      return reduce_with<BestOf<1>>(args, StoreBest<1>{args.y, args.index});
+    case Reduction::min:
+      return reduce_with<BestOf<-1>>(args, StoreBest<-1>{args.y, args.index});
   }
 }
 

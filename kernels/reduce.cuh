@@ -114,7 +114,7 @@ TL_KERNEL TL_LAUNCH_BOUNDS(kElementThreads) void reduce_rows_v1(const In* x, Out
 inline constexpr int kRowWarps = 4;
 
 template <class Op, class In, class Out>
-TL_KERNEL TL_LAUNCH_BOUNDS(kRowWarps * kWarpSize) void reduce_rows_v2(const In* x, Out out, CutAxis cut) {
+TL_KERNEL TL_LAUNCH_BOUNDS(kRowWarps* kWarpSize) void reduce_rows_v2(const In* x, Out out, CutAxis cut) {
   const int warp = static_cast<int>(thread_idx().x) / kWarpSize;
   for (int64_t slice = int64_t{block_idx().x} * kRowWarps + warp; slice < cut.slices();
        slice += int64_t{grid_dim().x} * kRowWarps) {
@@ -153,7 +153,7 @@ inline constexpr int kColumns = 32;
 inline constexpr int kColumnThreads = 8;
 
 template <class Op, class In, class Out>
-TL_KERNEL TL_LAUNCH_BOUNDS(kColumns * kColumnThreads) void reduce_columns_v2(const In* x, Out out, CutAxis cut) {
+TL_KERNEL TL_LAUNCH_BOUNDS(kColumns* kColumnThreads) void reduce_columns_v2(const In* x, Out out, CutAxis cut) {
   using State = typename Op::State;
   TL_SHARED(partial, State[kColumnThreads][kColumns]);
   const int tx = static_cast<int>(thread_idx().x), ty = static_cast<int>(thread_idx().y);

@@ -106,8 +106,8 @@ TL_KERNEL void softmax_v2(const float* x, float* y, int64_t rows, int64_t cols, 
 }
 
 /// Launched with cols * sizeof(float) bytes of shared memory. Every thread reads only what it wrote there itself.
-TL_KERNEL void TL_LAUNCH_BOUNDS(kSoftmaxThreads) softmax_v3(const float* x, float* y, int64_t rows, int64_t cols,
-                                                            bool logarithm) {
+TL_KERNEL void TL_LAUNCH_BOUNDS(kSoftmaxThreads)
+    softmax_v3(const float* x, float* y, int64_t rows, int64_t cols, bool logarithm) {
   RowTeam<kSoftmaxThreads> team;
   TL_DYNAMIC_SHARED(kept, float);
   for (int64_t r = team.first_row(); r < rows; r += team.row_step()) {

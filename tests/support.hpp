@@ -32,8 +32,8 @@ inline std::filesystem::path shared(const std::string& name) {
   } while (false)
 
 /// Leaves the test case unless this file or folder exists.
-#define TL_NEEDS(file)                                                                      \
-  do {                                                                                      \
-    if (!::std::filesystem::exists(file))                                                   \
+#define TL_NEEDS(file)                                                                     \
+  do {                                                                                     \
+    if (!::std::filesystem::exists(file))                                                  \
       TL_SKIP("there is no " + ::std::filesystem::path(file).lexically_normal().string()); \
   } while (false)

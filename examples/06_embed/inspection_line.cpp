@@ -1,7 +1,7 @@
 // Lecture 6: tl inside of a program of yours.
 //
-// You learn: how pictures from a camera's buffer go in without a copy in another format, how to give tl the threads that your
-// program has to spare, and what comes back when something is wrong.
+// You learn: how pictures from a camera's buffer go in without a copy in another format, how to give tl the threads
+// that your program has to spare, and what comes back when something is wrong.
 //
 //   inspection_line MODEL.safetensors          classifies a made-up camera's frames
 //
@@ -38,10 +38,13 @@ int main(int argc, char** argv) {
       camera.grab(frame);
       const tl::Stopwatch watch;
       // The layout is part of the type of the call: blue before red cannot be mixed up in silence.
-      const auto prediction = predictor.predict(tl::ImageView{.data = camera.buffer.data(), .width = camera.width,
-                                                              .height = camera.height, .stride_bytes = camera.stride,
+      const auto prediction = predictor.predict(tl::ImageView{.data = camera.buffer.data(),
+                                                              .width = camera.width,
+                                                              .height = camera.height,
+                                                              .stride_bytes = camera.stride,
                                                               .format = tl::PixelFormat::bgr8});
-      std::printf("frame %d: %s (%.3f), %.1f ms\n", frame, prediction.name.c_str(), prediction.probability, 1e3 * watch.seconds());
+      std::printf("frame %d: %s (%.3f), %.1f ms\n", frame, prediction.name.c_str(), prediction.probability,
+                  1e3 * watch.seconds());
     }
     return 0;
   } catch (const tl::Error& error) {  // a code for the program, a text for its log

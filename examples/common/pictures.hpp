@@ -25,12 +25,17 @@ struct PictureOptions {
   uint64_t seed = 0;
 
   void add_to(CLI::App& app) {
-    app.add_option("dir", folder, "folder: train/<class>/... and val/<class>/..., <class>/... alone, or IDX files")->required();
-    app.add_option("--val-fraction", val_fraction, "share kept for validation if the folder has none")->capture_default_str();
-    app.add_option("--group-regex", group_regex, "pictures whose paths agree in this (POSIX, first group) stay on one side of the split");
-    app.add_option("--per-class", per_class, "train on so many pictures of each class only")->check(CLI::NonNegativeNumber);
+    app.add_option("dir", folder, "folder: train/<class>/... and val/<class>/..., <class>/... alone, or IDX files")
+        ->required();
+    app.add_option("--val-fraction", val_fraction, "share kept for validation if the folder has none")
+        ->capture_default_str();
+    app.add_option("--group-regex", group_regex,
+                   "pictures whose paths agree in this (POSIX, first group) stay on one side of the split");
+    app.add_option("--per-class", per_class, "train on so many pictures of each class only")
+        ->check(CLI::NonNegativeNumber);
     app.add_option("--val-limit", val_limit, "validate on so many pictures only")->check(CLI::NonNegativeNumber);
-    app.add_option("--size", size, "width and height of the network's input; 0: what the weights were trained with")->check(CLI::NonNegativeNumber);
+    app.add_option("--size", size, "width and height of the network's input; 0: what the weights were trained with")
+        ->check(CLI::NonNegativeNumber);
     app.add_option("--class-names", class_names, "file with a class name on each line (IDX files have numbers only)");
     app.add_option("--extensions", extensions, "take only files with these, such as jpg,png");
   }
@@ -72,7 +77,8 @@ inline std::vector<int64_t> pick(const std::vector<int64_t>& positions, const st
 }
 
 inline PictureData open_idx(const std::vector<tl::IdxPair>& pairs, const PictureOptions& options) {
-  const std::vector<std::string> names = options.class_names.empty() ? std::vector<std::string>() : lines_of(options.class_names);
+  const std::vector<std::string> names =
+      options.class_names.empty() ? std::vector<std::string>() : lines_of(options.class_names);
   const auto find = [&](std::initializer_list<const char*> wanted) -> const tl::IdxPair* {
     for (const char* name : wanted)
       for (const auto& pair : pairs)
@@ -94,7 +100,8 @@ inline PictureData open_idx(const std::vector<tl::IdxPair>& pairs, const Picture
   train_pictures.classes = val_pictures.classes = classes;
   if (train_pictures.images.shape.with(0, 0) == val_pictures.images.shape.with(0, 0)) {
     const int64_t row = train_pictures.images.shape.numel() / std::max<int64_t>(train_pictures.size(), 1);
-    out.equal_pairs = static_cast<int64_t>(tl::equal_rows(train_pictures.images.bytes, val_pictures.images.bytes, row).size());
+    out.equal_pairs =
+        static_cast<int64_t>(tl::equal_rows(train_pictures.images.bytes, val_pictures.images.bytes, row).size());
   }
   out.train_data = tl::picture_array(std::move(train_pictures), names);
   out.val_data = tl::picture_array(std::move(val_pictures), names);
@@ -116,12 +123,14 @@ inline PictureData open_folder(const PictureOptions& options) {
   tl::Samples train = folder.train, val;
   if (folder.val) val = *folder.val;
   else {
-    tl::TrainVal parts = tl::split(folder.train, {.val_fraction = options.val_fraction, .seed = options.seed}, options.group_regex);
+    tl::TrainVal parts =
+        tl::split(folder.train, {.val_fraction = options.val_fraction, .seed = options.seed}, options.group_regex);
     train = std::move(parts.train), val = std::move(parts.val);
   }
   out.equal_pairs = static_cast<int64_t>(tl::equal_pictures(train, val).size());
   if (const int64_t n = folder.train.skipped; n > 0)
-    out.warnings.push_back(tl::text(n, n == 1 ? " file is no picture and was" : " files are no pictures and were", " skipped"));
+    out.warnings.push_back(
+        tl::text(n, n == 1 ? " file is no picture and was" : " files are no pictures and were", " skipped"));
   out.train_data = tl::picture_files(std::move(train));
   out.val_data = tl::picture_files(std::move(val));
   return out;
@@ -135,22 +144,29 @@ inline PictureData open_pictures(const PictureOptions& options) {
   out.train = all_positions(*out.train_data);
   out.val = all_positions(*out.val_data);
   if (out.train_data == out.val_data) {
-    const auto parts = tl::split_indices(labels_of(*out.train_data, out.train), {.val_fraction = options.val_fraction, .seed = options.seed});
+    const auto parts = tl::split_indices(labels_of(*out.train_data, out.train),
+                                         {.val_fraction = options.val_fraction, .seed = options.seed});
     out.train = parts.train, out.val = parts.val;
   }
   if (out.equal_pairs > 0) {
-    out.warnings.push_back(tl::text(out.equal_pairs, " pairs of a training and a validation picture are equal byte by byte: the accuracy is too good"));
+    out.warnings.push_back(
+        tl::text(out.equal_pairs,
+                 " pairs of a training and a validation picture are equal byte by byte: the accuracy is too good"));
     tl::warn(out.warnings.back());
   }
-  if (options.per_class > 0) out.train = pick(out.train, tl::subset_indices(labels_of(*out.train_data, out.train), options.per_class, options.seed));
+  if (options.per_class > 0)
+    out.train =
+        pick(out.train, tl::subset_indices(labels_of(*out.train_data, out.train), options.per_class, options.seed));
   if (options.val_limit > 0 && options.val_limit < static_cast<int64_t>(out.val.size())) {
     const auto classes = static_cast<int64_t>(out.val_data->classes().size());
     const int64_t each = (options.val_limit + classes - 1) / classes;
     out.val = pick(out.val, tl::subset_indices(labels_of(*out.val_data, out.val), each, 0));
-    if (static_cast<int64_t>(out.val.size()) > options.val_limit) out.val.resize(static_cast<size_t>(options.val_limit));
+    if (static_cast<int64_t>(out.val.size()) > options.val_limit)
+      out.val.resize(static_cast<size_t>(options.val_limit));
   }
-  tl::require<tl::UsageError>(!out.train.empty() && !out.val.empty(), options.folder, ": needs pictures to train and to validate with; has ",
-                              out.train.size(), " and ", out.val.size());
+  tl::require<tl::UsageError>(!out.train.empty() && !out.val.empty(), options.folder,
+                              ": needs pictures to train and to validate with; has ", out.train.size(), " and ",
+                              out.val.size());
   return out;
 }
 
@@ -168,12 +184,14 @@ inline tl::PictureCard card_of(const tl::PictureDataset& data, const tl::SampleR
   tl::Generator unused;
   const tl::Image picture = tl::Resize{112, tl::Interpolation::bicubic}(data.picture(result.index), unused);
   const auto name = [&](int64_t c) { return data.classes()[static_cast<size_t>(c)]; };
-  return {"image/jpeg", tl::encode_jpeg(picture, 80), name(result.truth), name(result.predicted), result.probability,
-          std::filesystem::path(data.name(result.index)).filename().string()};
+  return {"image/jpeg",       tl::encode_jpeg(picture, 80),
+          name(result.truth), name(result.predicted),
+          result.probability, std::filesystem::path(data.name(result.index)).filename().string()};
 }
 
 /// The parts of a report that show what a network says: confusion, the surest mistakes, and some predictions.
-inline void describe_predictions(tl::Report& report, const std::string& run, const tl::PictureDataset& data, const tl::Evaluation& evaluation) {
+inline void describe_predictions(tl::Report& report, const std::string& run, const tl::PictureDataset& data,
+                                 const tl::Evaluation& evaluation) {
   constexpr size_t kMistakes = 12, kExamples = 12;
   report.judged_run = run;
   report.classes = data.classes();
@@ -181,7 +199,8 @@ inline void describe_predictions(tl::Report& report, const std::string& run, con
   std::vector<tl::SampleResult> wrong;
   for (const auto& sample : evaluation.samples)
     if (sample.truth != sample.predicted) wrong.push_back(sample);
-  std::stable_sort(wrong.begin(), wrong.end(), [](const auto& a, const auto& b) { return a.probability > b.probability; });
+  std::stable_sort(wrong.begin(), wrong.end(),
+                   [](const auto& a, const auto& b) { return a.probability > b.probability; });
   if (wrong.size() > kMistakes) wrong.resize(kMistakes);
   for (const auto& sample : wrong) report.mistakes.push_back(card_of(data, sample));
   const size_t step = std::max<size_t>(evaluation.samples.size() / kExamples, 1);

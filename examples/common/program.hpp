@@ -1,4 +1,5 @@
-// What every example program shares: the options that all of them have, one line for an error, one JSON object at the end.
+// What every example program shares: the options that all of them have, one line for an error, one JSON object at the
+// end.
 #pragma once
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -21,9 +22,13 @@ struct CommonOptions {
   bool quiet = false;
 
   void add_to(CLI::App& app) {
-    app.add_option("--device", device, "cpu, cuda or auto")->check(CLI::IsMember({"cpu", "cuda", "auto"}))->capture_default_str();
+    app.add_option("--device", device, "cpu, cuda or auto")
+        ->check(CLI::IsMember({"cpu", "cuda", "auto"}))
+        ->capture_default_str();
     app.add_option("--precision", precision, "f32")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
-    app.add_option("--threads", threads, "0: as many as this process may use")->check(CLI::Range(0, 1024))->capture_default_str();
+    app.add_option("--threads", threads, "0: as many as this process may use")
+        ->check(CLI::Range(0, 1024))
+        ->capture_default_str();
     app.add_option("--seed", seed, "of everything random")->capture_default_str();
     app.add_flag("--quiet", quiet, "no progress");
   }
@@ -38,13 +43,11 @@ struct CommonOptions {
     return tl::cuda_available() ? tl::kCuda : tl::kCpu;
   }
 
-  tl::ProgressScreen screen() const {
-    return quiet ? tl::ProgressScreen{} : tl::ProgressScreen::standard_error();
-  }
+  tl::ProgressScreen screen() const { return quiet ? tl::ProgressScreen{} : tl::ProgressScreen::standard_error(); }
 };
 
-/// Runs a program: parses its arguments, calls body, and turns errors into one line. Exit code 0, 1 (bad input) or 2 (bad
-/// usage).
+/// Runs a program: parses its arguments, calls body, and turns errors into one line. Exit code 0, 1 (bad input) or 2
+/// (bad usage).
 template <class Body>
 int run(CLI::App& app, int argc, char** argv, Body body) {
   try {

@@ -1,7 +1,8 @@
-// All definitions, for programs that are built without CMake: compile everything with TL_COMPILED defined, and include this
-// header in exactly one file of yours. The other files then compile in seconds.
+// All definitions, for programs that are built without CMake: compile everything with TL_COMPILED defined, and include
+// this header in exactly one file of yours. The other files then compile in seconds.
 //
-//   g++ -std=c++20 -O2 -DTL_COMPILED -I include main.cpp engine.cpp -pthread     (engine.cpp: #include "tl/compiled.hpp")
+//   g++ -std=c++20 -O2 -DTL_COMPILED -I include main.cpp engine.cpp -pthread     (engine.cpp: #include
+//   "tl/compiled.hpp")
 //
 // With CMake, link tl::compiled instead, which builds the same definitions in parallel.
 #pragma once

@@ -29,8 +29,9 @@ namespace tl::device {
 template <class Body>
 void with_function(UnaryFunction function, Body&& body) {
   switch (function) {
-#define TL_CASE(name) \
-  case UnaryFunction::name: return body(functions::name##_fn{});
+#define TL_CASE(name)       \
+  case UnaryFunction::name: \
+    return body(functions::name##_fn{});
     TL_UNARY_FUNCTIONS(TL_CASE)
 #undef TL_CASE
   }
@@ -39,8 +40,9 @@ void with_function(UnaryFunction function, Body&& body) {
 template <class Body>
 void with_function(BinaryFunction function, Body&& body) {
   switch (function) {
-#define TL_CASE(name) \
-  case BinaryFunction::name: return body(functions::name##_fn{});
+#define TL_CASE(name)        \
+  case BinaryFunction::name: \
+    return body(functions::name##_fn{});
     TL_BINARY_FUNCTIONS(TL_CASE)
 #undef TL_CASE
   }
@@ -50,12 +52,18 @@ void with_function(BinaryFunction function, Body&& body) {
 /// results.
 TL_DEVICE_CALL float activate(Activation activation, float x) {
   switch (activation) {
-    case Activation::none: return x;
-    case Activation::relu: return functions::relu_fn::value(x);
-    case Activation::relu6: return functions::relu6_fn::value(x);
-    case Activation::silu: return functions::silu_fn::value(x);
-    case Activation::gelu: return functions::gelu_fn::value(x);
-    case Activation::hardswish: return functions::hardswish_fn::value(x);
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return functions::relu_fn::value(x);
+    case Activation::relu6:
+      return functions::relu6_fn::value(x);
+    case Activation::silu:
+      return functions::silu_fn::value(x);
+    case Activation::gelu:
+      return functions::gelu_fn::value(x);
+    case Activation::hardswish:
+      return functions::hardswish_fn::value(x);
   }
   return x;
 }

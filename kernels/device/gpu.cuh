@@ -9,7 +9,7 @@
 #define TL_LAUNCH_BOUNDS(threads) __launch_bounds__(threads)
 #define TL_DEVICE __device__ __forceinline__
 #define TL_DEVICE_CALL inline __device__ __noinline__
-#define TL_SHARED(name, ...) __shared__ alignas(16) ::tl::device::TypeOf<__VA_ARGS__> name
+#define TL_SHARED(name, ...) __shared__ alignas(16)::tl::device::TypeOf<__VA_ARGS__> name
 #define TL_DYNAMIC_SHARED(name, T)                                     \
   extern __shared__ __align__(1024) unsigned char tl_dynamic_shared[]; \
   T* const name = reinterpret_cast<T*>(tl_dynamic_shared)

@@ -131,17 +131,48 @@ void check(const Case& c) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("conv: the kernels of known networks", T, float, double) {
-  check<T>({.n = 2, .h = 14, .w = 15, .cin = 16, .cout = 20, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1,
-            .residual = true, .activation = Activation::relu});
-  check<T>({.n = 2, .h = 23, .w = 21, .cin = 3, .cout = 33, .kh = 7, .kw = 7, .stride_h = 2, .stride_w = 2, .pad_top = 3,
-            .pad_left = 3, .pad_bottom = 3, .pad_right = 3, .bias = true});
-  check<T>({.n = 3, .h = 9, .w = 7, .cin = 18, .cout = 35, .kh = 1, .kw = 1, .bias = true, .activation = Activation::silu});
+  check<T>({.n = 2,
+            .h = 14,
+            .w = 15,
+            .cin = 16,
+            .cout = 20,
+            .pad_top = 1,
+            .pad_left = 1,
+            .pad_bottom = 1,
+            .pad_right = 1,
+            .residual = true,
+            .activation = Activation::relu});
+  check<T>({.n = 2,
+            .h = 23,
+            .w = 21,
+            .cin = 3,
+            .cout = 33,
+            .kh = 7,
+            .kw = 7,
+            .stride_h = 2,
+            .stride_w = 2,
+            .pad_top = 3,
+            .pad_left = 3,
+            .pad_bottom = 3,
+            .pad_right = 3,
+            .bias = true});
+  check<T>(
+      {.n = 3, .h = 9, .w = 7, .cin = 18, .cout = 35, .kh = 1, .kw = 1, .bias = true, .activation = Activation::silu});
   check<T>({.n = 2, .h = 9, .w = 8, .cin = 17, .cout = 19, .kh = 1, .kw = 1, .stride_h = 2, .stride_w = 2});
-  check<T>({.n = 1, .h = 12, .w = 12, .cin = 24, .cout = 12, .stride_h = 2, .stride_w = 2, .pad_bottom = 1, .pad_right = 1});
+  check<T>(
+      {.n = 1, .h = 12, .w = 12, .cin = 24, .cout = 12, .stride_h = 2, .stride_w = 2, .pad_bottom = 1, .pad_right = 1});
 }
 
 TEST_CASE_TEMPLATE("conv: many places, so that sums of the weight's gradient come in pieces", T, float, double) {
-  check<T>({.n = 3, .h = 40, .w = 41, .cin = 4, .cout = 5, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1,
+  check<T>({.n = 3,
+            .h = 40,
+            .w = 41,
+            .cin = 4,
+            .cout = 5,
+            .pad_top = 1,
+            .pad_left = 1,
+            .pad_bottom = 1,
+            .pad_right = 1,
             .bias = true});
   check<T>({.n = 3, .h = 40, .w = 41, .cin = 4, .cout = 5, .kh = 1, .kw = 1});
   check<T>({.n = 3, .h = 40, .w = 41, .cin = 6, .cout = 6, .groups = 6, .pad_top = 1, .pad_left = 1, .bias = true});
@@ -152,15 +183,30 @@ TEST_CASE_TEMPLATE("conv: depthwise", T, float, double) {
     for (const int64_t stride : {1, 2, 3})
       for (const int64_t dilation : {1, 2})
         for (const int64_t channels : {3, 16, 35})
-          check<T>({.n = 2, .h = 12, .w = 13, .cin = channels, .cout = channels, .kh = kernel, .kw = kernel,
-                    .groups = channels, .stride_h = stride, .stride_w = stride, .dilation_h = dilation,
-                    .dilation_w = dilation, .pad_top = kernel / 2, .pad_left = kernel / 2, .pad_bottom = kernel / 3,
-                    .pad_right = 1, .bias = true, .residual = channels == 16,
+          check<T>({.n = 2,
+                    .h = 12,
+                    .w = 13,
+                    .cin = channels,
+                    .cout = channels,
+                    .kh = kernel,
+                    .kw = kernel,
+                    .groups = channels,
+                    .stride_h = stride,
+                    .stride_w = stride,
+                    .dilation_h = dilation,
+                    .dilation_w = dilation,
+                    .pad_top = kernel / 2,
+                    .pad_left = kernel / 2,
+                    .pad_bottom = kernel / 3,
+                    .pad_right = 1,
+                    .bias = true,
+                    .residual = channels == 16,
                     .activation = channels == 3 ? Activation::silu : Activation::relu});
 }
 
 TEST_CASE_TEMPLATE("conv: groups and channel multipliers", T, float, double) {
-  check<T>({.h = 6, .w = 6, .cin = 8, .cout = 12, .groups = 4, .pad_top = 1, .pad_left = 1, .bias = true, .residual = true});
+  check<T>(
+      {.h = 6, .w = 6, .cin = 8, .cout = 12, .groups = 4, .pad_top = 1, .pad_left = 1, .bias = true, .residual = true});
   check<T>({.h = 6, .w = 6, .cin = 8, .cout = 12, .kh = 1, .kw = 1, .groups = 2});
   check<T>({.h = 6, .w = 6, .cin = 5, .cout = 10, .groups = 5, .stride_h = 2, .bias = true});
   check<T>({.h = 6, .w = 6, .cin = 1, .cout = 1, .pad_top = 1});

@@ -9,12 +9,18 @@ using namespace tl_test;
 
 double activated(Activation activation, double x) {
   switch (activation) {
-    case Activation::none: return x;
-    case Activation::relu: return std::max(x, 0.0);
-    case Activation::relu6: return std::min(std::max(x, 0.0), 6.0);
-    case Activation::silu: return x / (1 + std::exp(-x));
-    case Activation::gelu: return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
-    case Activation::hardswish: return x * std::min(std::max(x + 3, 0.0), 6.0) / 6;
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return std::max(x, 0.0);
+    case Activation::relu6:
+      return std::min(std::max(x, 0.0), 6.0);
+    case Activation::silu:
+      return x / (1 + std::exp(-x));
+    case Activation::gelu:
+      return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
+    case Activation::hardswish:
+      return x * std::min(std::max(x + 3, 0.0), 6.0) / 6;
   }
   return x;
 }
@@ -26,7 +32,7 @@ struct Case {
   bool bias = false;
   Activation activation = Activation::none;
   int64_t batch = 1;
-  bool repeat_b = false;      // one B for the whole batch
+  bool repeat_b = false;                    // one B for the whole batch
   int64_t gap_a = 0, gap_b = 0, gap_c = 0;  // by how much rows lie further apart than they are long
 };
 
@@ -176,7 +182,8 @@ TEST_CASE("gemm: a NaN stays in its row and column") {
   a[3 * 30 + 7] = std::numeric_limits<float>::quiet_NaN();
   for_each_isa<float>([&](const tl::KernelTable<float>& kernels) {
     Guarded<float> c(20 * 40);
-    kernels.gemm({.a = a.data(), .b = b.data(), .c = c.data(), .m = 20, .n = 40, .k = 30, .lda = 30, .ldb = 40, .ldc = 40});
+    kernels.gemm(
+        {.a = a.data(), .b = b.data(), .c = c.data(), .m = 20, .n = 40, .k = 30, .lda = 30, .ldb = 40, .ldc = 40});
     for (int64_t i = 0; i < c.size(); ++i) CHECK(std::isnan(c[i]) == (i / 40 == 3));
   });
 }

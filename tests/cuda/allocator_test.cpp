@@ -89,8 +89,9 @@ TEST_CASE("cache: a full device first gets the cached segments back, then there 
   } catch (const CudaError& error) {
     what = error.what();
   }
-  CHECK(what == "cuda: out of memory: asked the GPU for 4194304 bytes beside the 8388608 that are in use. "
-                "Hint: a smaller batch, or bf16");
+  CHECK(what ==
+        "cuda: out of memory: asked the GPU for 4194304 bytes beside the 8388608 that are in use. "
+        "Hint: a smaller batch, or bf16");
   CHECK_THROWS_AS(cache.allocate(SIZE_MAX, nullptr), CudaError);
   cache.deallocate(b);
 }

@@ -129,11 +129,19 @@ const BinaryCase kBinaryCases[] = {
     {BinaryFunction::div, [](double a, double b) { return a / b; }, [](double, double b) { return 1 / b; },
      [](double a, double b) { return -a / (b * b); }},
     {BinaryFunction::maximum, [](double a, double b) { return std::max(a, b); },
-     [](double a, double b) { return a > b ? 1.0 : a == b ? 0.5 : 0.0; },
-     [](double a, double b) { return b > a ? 1.0 : a == b ? 0.5 : 0.0; }},
+     [](double a, double b) { return a > b    ? 1.0
+                                     : a == b ? 0.5
+                                              : 0.0; },
+     [](double a, double b) { return b > a    ? 1.0
+                                     : a == b ? 0.5
+                                              : 0.0; }},
     {BinaryFunction::minimum, [](double a, double b) { return std::min(a, b); },
-     [](double a, double b) { return a < b ? 1.0 : a == b ? 0.5 : 0.0; },
-     [](double a, double b) { return b < a ? 1.0 : a == b ? 0.5 : 0.0; }},
+     [](double a, double b) { return a < b    ? 1.0
+                                     : a == b ? 0.5
+                                              : 0.0; },
+     [](double a, double b) { return b < a    ? 1.0
+                                     : a == b ? 0.5
+                                              : 0.0; }},
 };
 
 struct Broadcast {
@@ -200,8 +208,8 @@ TEST_CASE("binary functions and their gradients over broadcasts") {
         set_shape(forward, b);
         cuda::binary(forward);
         CHECK_CLOSE(out.values(), y, 1e-6);
-        BinaryBackwardArgs<float> backward{c.function, in_a.data(), in_b.data(), grad.data(), out_a.data(), nullptr,
-                                           0,          {},          {},          {}};
+        BinaryBackwardArgs<float> backward{c.function, in_a.data(), in_b.data(), grad.data(), out_a.data(),
+                                           nullptr,    0,           {},          {},          {}};
         set_shape(backward, b);
         cuda::binary_backward(backward);
         backward.grad_a = nullptr;

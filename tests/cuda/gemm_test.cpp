@@ -6,12 +6,18 @@ namespace {
 
 double activated(Activation activation, double x) {
   switch (activation) {
-    case Activation::none: return x;
-    case Activation::relu: return std::max(x, 0.0);
-    case Activation::relu6: return std::clamp(x, 0.0, 6.0);
-    case Activation::silu: return x / (1 + std::exp(-x));
-    case Activation::gelu: return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
-    case Activation::hardswish: return x * std::clamp(x + 3, 0.0, 6.0) / 6;
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return std::max(x, 0.0);
+    case Activation::relu6:
+      return std::clamp(x, 0.0, 6.0);
+    case Activation::silu:
+      return x / (1 + std::exp(-x));
+    case Activation::gelu:
+      return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case Activation::hardswish:
+      return x * std::clamp(x + 3, 0.0, 6.0) / 6;
   }
   return x;
 }
@@ -23,9 +29,9 @@ struct Case {
   bool bias = false;
   Activation activation = Activation::none;
   int64_t batch = 1;
-  int64_t extra_ld = 0;    // beyond the smallest leading dimension
-  std::size_t shift = 0;   // elements off the alignment
-  bool shared_b = false;   // one B for the whole batch
+  int64_t extra_ld = 0;   // beyond the smallest leading dimension
+  std::size_t shift = 0;  // elements off the alignment
+  bool shared_b = false;  // one B for the whole batch
 };
 
 using Gemm = void (*)(const GemmArgs<float>&);
@@ -59,10 +65,25 @@ void check_gemm(const Case& c, Gemm gemm) {
   OnDevice<float> on_a(a, c.shift), on_b(b, c.shift), on_bias(bias, c.shift);
   in_every_order([&] {
     OnDevice<float> on_c(old, c.shift);
-    gemm({.a = on_a.data(), .b = on_b.data(), .c = on_c.data(), .m = c.m, .n = c.n, .k = c.k, .lda = lda, .ldb = ldb,
-          .ldc = ldc, .transpose_a = c.transpose_a, .transpose_b = c.transpose_b, .alpha = c.alpha, .beta = c.beta,
-          .bias = c.bias ? on_bias.data() : nullptr, .activation = c.activation, .batch = c.batch, .stride_a = stride_a,
-          .stride_b = stride_b, .stride_c = stride_c});
+    gemm({.a = on_a.data(),
+          .b = on_b.data(),
+          .c = on_c.data(),
+          .m = c.m,
+          .n = c.n,
+          .k = c.k,
+          .lda = lda,
+          .ldb = ldb,
+          .ldc = ldc,
+          .transpose_a = c.transpose_a,
+          .transpose_b = c.transpose_b,
+          .alpha = c.alpha,
+          .beta = c.beta,
+          .bias = c.bias ? on_bias.data() : nullptr,
+          .activation = c.activation,
+          .batch = c.batch,
+          .stride_a = stride_a,
+          .stride_b = stride_b,
+          .stride_c = stride_c});
     CHECK_CLOSE(on_c.values(), expected, 2e-5);
   });
 }

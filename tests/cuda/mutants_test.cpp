@@ -101,9 +101,12 @@ bool shows(const Victim& victim, const std::vector<float>& healthy) {
 
 const char* name_of(emulator::Synchronization kind) {
   switch (kind) {
-    case emulator::Synchronization::block_barrier: return "sync_block";
-    case emulator::Synchronization::warp_barrier: return "sync_warp";
-    case emulator::Synchronization::warp_collective: return "shuffle or ballot";
+    case emulator::Synchronization::block_barrier:
+      return "sync_block";
+    case emulator::Synchronization::warp_barrier:
+      return "sync_warp";
+    case emulator::Synchronization::warp_collective:
+      return "shuffle or ballot";
   }
   return "";
 }

@@ -44,14 +44,14 @@ Expected reduce_in_double(Reduction reduction, const std::vector<float>& x, cons
 }
 
 constexpr Sizes kSizes[] = {
-    {5, 3, 1},     // very short rows
-    {9, 33, 1},    // a warp per row
-    {3, 1025, 1},  // a block per row
-    {1, 9001, 1},  // one long row, cut
-    {2, 5, 7},     // few columns
-    {2, 35, 37},   // columns
-    {1, 2100, 40}, // long columns, cut
-    {3, 1, 5},     // nothing to do
+    {5, 3, 1},      // very short rows
+    {9, 33, 1},     // a warp per row
+    {3, 1025, 1},   // a block per row
+    {1, 9001, 1},   // one long row, cut
+    {2, 5, 7},      // few columns
+    {2, 35, 37},    // columns
+    {1, 2100, 40},  // long columns, cut
+    {3, 1, 5},      // nothing to do
 };
 
 TEST_CASE("reductions over every kind of shape") {

@@ -86,11 +86,13 @@ void launch_gemm(const GemmKernel (&kernels)[4], int64_t edge, Dim3 block, const
 
 void gemm_v1(const GemmArgs<float>& args) {
   launch_gemm({device::gemm_v1<false, false>, device::gemm_v1<false, true>, device::gemm_v1<true, false>,
-               device::gemm_v1<true, true>}, kSquare, {kElementThreads}, args);
+               device::gemm_v1<true, true>},
+              kSquare, {kElementThreads}, args);
 }
 void gemm_v2(const GemmArgs<float>& args) {
   launch_gemm({device::gemm_v2<false, false>, device::gemm_v2<false, true>, device::gemm_v2<true, false>,
-               device::gemm_v2<true, true>}, kSquare, {kSquare, kSquare}, args);
+               device::gemm_v2<true, true>},
+              kSquare, {kSquare, kSquare}, args);
 }
 void gemm_v3_small(const GemmArgs<float>& args) {
   launch_gemm({gemm_v3<4, false, false>, gemm_v3<4, false, true>, gemm_v3<4, true, false>, gemm_v3<4, true, true>}, 64,

@@ -37,7 +37,8 @@ Cifar cifar(const std::vector<std::string>& files, const std::string& labels) {
 
 nlohmann::json json_file(const std::filesystem::path& path) { return nlohmann::json::parse(std::ifstream(path)); }
 
-std::unique_ptr<models::ImageClassifier> load_net(const std::string& arch, const std::string& path, models::ModelOptions options = {}) {
+std::unique_ptr<models::ImageClassifier> load_net(const std::string& arch, const std::string& path,
+                                                  models::ModelOptions options = {}) {
   auto net = models::create(arch, options);
   load_state_dict(*net, SafetensorsFile(path));
   return net;
@@ -61,7 +62,8 @@ void check_steps(models::ImageClassifier& net, std::vector<optim::ParamGroup> gr
 
 void check_cifar(int depth) {
   const std::string name = "cifar_resnet" + std::to_string(depth);
-  const std::map<int, std::string> files{{20, "resnet20-12fca82f.th"}, {44, "resnet44-014dd654.th"}, {56, "resnet56-4bfd9763.th"}};
+  const std::map<int, std::string> files{
+      {20, "resnet20-12fca82f.th"}, {44, "resnet44-014dd654.th"}, {56, "resnet56-4bfd9763.th"}};
   const auto source = shared("data/cifar_resnet") / files.at(depth);
   TL_NEEDS(source);
   TL_NEEDS(shared("goldens"));
@@ -143,8 +145,10 @@ TEST_CASE("EfficientNet-Lite0: logits, features and six steps as in PyTorch") {
       };
       near(logits, golden["logits_first_10"][at]);
       near(features, golden["features_first_10"][at]);
-      CHECK(sum(slice(logits, 0, i, i + 1)).item() == doctest::Approx(golden["logits_sum"][at].get<double>()).epsilon(1e-3));
-      CHECK(sum(slice(features, 0, i, i + 1)).item() == doctest::Approx(golden["features_sum"][at].get<double>()).epsilon(1e-3));
+      CHECK(sum(slice(logits, 0, i, i + 1)).item() ==
+            doctest::Approx(golden["logits_sum"][at].get<double>()).epsilon(1e-3));
+      CHECK(sum(slice(features, 0, i, i + 1)).item() ==
+            doctest::Approx(golden["features_sum"][at].get<double>()).epsilon(1e-3));
     }
   }
 
@@ -164,7 +168,8 @@ TEST_CASE("EfficientNet-Lite0: logits, features and six steps as in PyTorch") {
     for (size_t i = 0; i < 7; ++i)
       CHECK(std::abs(static_cast<double>(bias.values<float>()[i]) - steps["classifier.bias"][i].get<double>()) < 1e-4);
     for (size_t i = 0; i < 5; ++i)
-      CHECK(std::abs(static_cast<double>(mean.values<float>()[i]) - steps["bn2.running_mean_first_5"][i].get<double>()) < 1e-3);
+      CHECK(std::abs(static_cast<double>(mean.values<float>()[i]) -
+                     steps["bn2.running_mean_first_5"][i].get<double>()) < 1e-3);
   }
 }
 

@@ -22,8 +22,8 @@ inline std::string converted(const std::filesystem::path& source, const std::str
   const auto target = folder / (source.stem().string() + ".tl.safetensors");
   if (!std::filesystem::exists(target)) {
     const auto script = std::filesystem::path(TL_TESTS_DIR) / "../weights/convert.py";
-    const std::string command = "python3 '" + script.string() + "' '" + source.string() + "' '" + target.string() + "' " + options +
-                                " > /dev/null 2>&1";
+    const std::string command = "python3 '" + script.string() + "' '" + source.string() + "' '" + target.string() +
+                                "' " + options + " > /dev/null 2>&1";
     if (std::system(command.c_str()) != 0) return "";
   }
   return target.string();
@@ -36,7 +36,8 @@ inline std::string fetched(const std::string& name) {
   std::filesystem::create_directories(folder);
   const auto target = folder / (name + ".safetensors");
   if (!std::filesystem::exists(target)) {
-    const std::string command = "python3 '" + script.string() + "' " + name + " --out '" + folder.string() + "' > /dev/null 2>&1";
+    const std::string command =
+        "python3 '" + script.string() + "' " + name + " --out '" + folder.string() + "' > /dev/null 2>&1";
     if (std::system(command.c_str()) != 0) return "";
   }
   return target.string();
@@ -67,7 +68,8 @@ inline double largest_difference(const tl::Tensor& a, const tl::Tensor& b) {
   REQUIRE(a.shape() == b.shape());
   double worst = 0;
   const auto x = a.values<float>(), y = b.values<float>();
-  for (size_t i = 0; i < x.size(); ++i) worst = std::max(worst, std::abs(static_cast<double>(x[i]) - static_cast<double>(y[i])));
+  for (size_t i = 0; i < x.size(); ++i)
+    worst = std::max(worst, std::abs(static_cast<double>(x[i]) - static_cast<double>(y[i])));
   return worst;
 }
 
@@ -77,7 +79,8 @@ inline void set_closed_form_head(tl::models::ImageClassifier& net, int64_t class
   auto& head = dynamic_cast<tl::nn::Linear&>(tl::nn::find_module(net, net.head_name()));
   const int64_t width = head.weight.value().size(1);
   float* w = head.weight.value().mutable_data<float>();
-  for (int64_t i = 0; i < classes * width; ++i) w[i] = static_cast<float>(0.05 * std::sin(1.0 + static_cast<double>(i)));
+  for (int64_t i = 0; i < classes * width; ++i)
+    w[i] = static_cast<float>(0.05 * std::sin(1.0 + static_cast<double>(i)));
   head.bias.value().zero_();
 }
 

@@ -19,8 +19,10 @@ TL_INLINE void accumulate(Tensor& sum, Tensor value) {
   }
   visit_floating(sum.dtype(), "backward", [&](auto type) {
     using T = typename decltype(type)::type;
-    kernel::affine(sum.device(), AffineArgs<T>{.x = value.data<T>(), .y = sum.mutable_data<T>(), .n = sum.numel(),
-                                               .alpha = 1, .beta = 1, .gamma = 0});
+    kernel::affine(
+        sum.device(),
+        AffineArgs<T>{
+            .x = value.data<T>(), .y = sum.mutable_data<T>(), .n = sum.numel(), .alpha = 1, .beta = 1, .gamma = 0});
   });
 }
 

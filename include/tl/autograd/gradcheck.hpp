@@ -9,7 +9,7 @@
 namespace tl::inline TL_ABI {
 
 struct GradcheckOptions {
-  double step = 1e-6;                 ///< distance of the central difference
+  double step = 1e-6;  ///< distance of the central difference
   double relative_tolerance = 1e-5;
   double absolute_tolerance = 1e-7;
 };

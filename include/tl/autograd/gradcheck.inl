@@ -48,7 +48,8 @@ TL_INLINE GradcheckResult gradcheck(FunctionRef<Tensor(const std::vector<Tensor>
       const bool close = error <= options.absolute_tolerance + options.relative_tolerance * std::abs(numeric);
       if (!close && result.passed) {
         result.passed = false;
-        result.message = text("gradcheck: input ", which, " element ", i, ": analytic ", computed, ", numeric ", numeric);
+        result.message =
+            text("gradcheck: input ", which, " element ", i, ": analytic ", computed, ", numeric ", numeric);
       }
     }
   }

@@ -145,7 +145,7 @@ TL_INLINE int available_threads() {
   cpu_set_t set;
   CPU_ZERO(&set);
   int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
-                                                           : static_cast<int>(std::thread::hardware_concurrency());
+                                                          : static_cast<int>(std::thread::hardware_concurrency());
   if (const int quota = core_detail::quota_threads(); quota > 0) count = std::min(count, quota);
   return std::max(count, 1);
 }

@@ -15,13 +15,11 @@ inline void append_text(std::string& out, char c) { out += c; }
 inline void append_text(std::string& out, bool value) { out += value ? "true" : "false"; }
 
 template <class T>
-  requires std::is_integral_v<T>
-void append_text(std::string& out, T value) {
-  out += std::to_string(value);
-}
+requires std::is_integral_v<T>
+void append_text(std::string& out, T value) { out += std::to_string(value); }
 
 template <class T>
-  requires std::is_floating_point_v<T>
+requires std::is_floating_point_v<T>
 void append_text(std::string& out, T value) {
   char buffer[32];
   std::snprintf(buffer, sizeof buffer, "%.6g", static_cast<double>(value));

@@ -14,39 +14,39 @@
 
 namespace tl {
 
-/// X(name, Args): a kernel `name` takes `const Args<T>&`. A new kernel is a line here, its argument struct above, and its
-/// body in cpu/isa/; see CONTRIBUTING.md.
-#define TL_KERNELS(X)                                  \
-  X(unary, UnaryArgs)                                  \
-  X(unary_backward, UnaryBackwardArgs)                 \
-  X(binary, BinaryArgs)                                \
-  X(binary_backward, BinaryBackwardArgs)               \
-  X(affine, AffineArgs)                                \
-  X(copy_strided, CopyStridedArgs)                     \
-  X(dropout, DropoutArgs)                              \
-  X(reduce, ReduceArgs)                                \
-  X(scatter_axis, ScatterAxisArgs)                     \
-  X(top_k, TopKArgs)                                   \
-  X(gemm, GemmArgs)                                    \
-  X(conv_forward, ConvForwardArgs)                     \
-  X(conv_backward_data, ConvBackwardDataArgs)          \
-  X(conv_backward_weight, ConvBackwardWeightArgs)      \
-  X(max_pool, MaxPoolArgs)                             \
-  X(max_pool_backward, MaxPoolBackwardArgs)            \
-  X(avg_pool, AvgPoolArgs)                             \
-  X(avg_pool_backward, AvgPoolBackwardArgs)            \
-  X(batch_statistics, BatchStatisticsArgs)             \
-  X(channel_affine, ChannelAffineArgs)                 \
-  X(batch_norm_backward, BatchNormBackwardArgs)        \
-  X(layer_norm, LayerNormArgs)                         \
-  X(layer_norm_backward, LayerNormBackwardArgs)        \
-  X(softmax, SoftmaxArgs)                              \
-  X(softmax_backward, SoftmaxBackwardArgs)             \
-  X(cross_entropy, CrossEntropyArgs)                   \
-  X(cross_entropy_backward, CrossEntropyBackwardArgs)  \
-  X(gather_rows, GatherRowsArgs)                       \
-  X(scatter_add_rows, ScatterAddRowsArgs)              \
-  X(sgd, SgdArgs)                                      \
+/// X(name, Args): a kernel `name` takes `const Args<T>&`. A new kernel is a line here, its argument struct above, and
+/// its body in cpu/isa/; see CONTRIBUTING.md.
+#define TL_KERNELS(X)                                 \
+  X(unary, UnaryArgs)                                 \
+  X(unary_backward, UnaryBackwardArgs)                \
+  X(binary, BinaryArgs)                               \
+  X(binary_backward, BinaryBackwardArgs)              \
+  X(affine, AffineArgs)                               \
+  X(copy_strided, CopyStridedArgs)                    \
+  X(dropout, DropoutArgs)                             \
+  X(reduce, ReduceArgs)                               \
+  X(scatter_axis, ScatterAxisArgs)                    \
+  X(top_k, TopKArgs)                                  \
+  X(gemm, GemmArgs)                                   \
+  X(conv_forward, ConvForwardArgs)                    \
+  X(conv_backward_data, ConvBackwardDataArgs)         \
+  X(conv_backward_weight, ConvBackwardWeightArgs)     \
+  X(max_pool, MaxPoolArgs)                            \
+  X(max_pool_backward, MaxPoolBackwardArgs)           \
+  X(avg_pool, AvgPoolArgs)                            \
+  X(avg_pool_backward, AvgPoolBackwardArgs)           \
+  X(batch_statistics, BatchStatisticsArgs)            \
+  X(channel_affine, ChannelAffineArgs)                \
+  X(batch_norm_backward, BatchNormBackwardArgs)       \
+  X(layer_norm, LayerNormArgs)                        \
+  X(layer_norm_backward, LayerNormBackwardArgs)       \
+  X(softmax, SoftmaxArgs)                             \
+  X(softmax_backward, SoftmaxBackwardArgs)            \
+  X(cross_entropy, CrossEntropyArgs)                  \
+  X(cross_entropy_backward, CrossEntropyBackwardArgs) \
+  X(gather_rows, GatherRowsArgs)                      \
+  X(scatter_add_rows, ScatterAddRowsArgs)             \
+  X(sgd, SgdArgs)                                     \
   X(adam, AdamArgs)
 
 /// One backend's kernels for element type T; a null entry is a kernel that the backend does not have.

@@ -66,7 +66,8 @@ class PictureArray final : public PictureDataset {
 
 }  // namespace detail
 
-TL_INLINE std::shared_ptr<PictureDataset> picture_files(Samples samples, const ImageOptions& options, int64_t cache_bytes) {
+TL_INLINE std::shared_ptr<PictureDataset> picture_files(Samples samples, const ImageOptions& options,
+                                                        int64_t cache_bytes) {
   return std::make_shared<detail::PictureFiles>(std::move(samples), options, cache_bytes);
 }
 

@@ -36,11 +36,11 @@ class BatchSource {
 
 struct LoaderOptions {
   int64_t batch = 32;
-  bool shuffle = false;   ///< a new order in each epoch
-  uint64_t seed = 0;      ///< of the order and of each sample's augmentation
-  int workers = 0;        ///< threads that read and transform; 0: as many as tl::threads()
-  int64_t prefetch = 4;   ///< batches prepared ahead
-  bool drop_last = false; ///< leave out a last batch that is not full
+  bool shuffle = false;    ///< a new order in each epoch
+  uint64_t seed = 0;       ///< of the order and of each sample's augmentation
+  int workers = 0;         ///< threads that read and transform; 0: as many as tl::threads()
+  int64_t prefetch = 4;    ///< batches prepared ahead
+  bool drop_last = false;  ///< leave out a last batch that is not full
 };
 
 /// Positions 0 ... count - 1 in the order of an epoch.

@@ -44,12 +44,19 @@ struct Loader::Broken {
 
 class Loader::Stream final : public BatchStream {
  public:
-  Stream(std::shared_ptr<const View> view, const LoaderOptions& options, std::shared_ptr<Broken> broken, int64_t epoch, int64_t first)
-      : view_(std::move(view)), options_(options), broken_(std::move(broken)), epoch_(epoch), next_(first), claimed_(first) {
+  Stream(std::shared_ptr<const View> view, const LoaderOptions& options, std::shared_ptr<Broken> broken, int64_t epoch,
+         int64_t first)
+      : view_(std::move(view)),
+        options_(options),
+        broken_(std::move(broken)),
+        epoch_(epoch),
+        next_(first),
+        claimed_(first) {
     const auto samples = static_cast<int64_t>(view_->indices.size());
     order_ = epoch_order(samples, options.shuffle, options.seed, epoch);
     total_ = detail::batch_count(samples, options);
-    const int count = static_cast<int>(std::min<int64_t>(options.workers > 0 ? options.workers : threads(), total_ - first));
+    const int count =
+        static_cast<int>(std::min<int64_t>(options.workers > 0 ? options.workers : threads(), total_ - first));
     try {
       for (int i = 0; i < count; ++i) workers_.emplace_back([this] { work(); });
     } catch (const std::system_error&) {
@@ -103,7 +110,8 @@ class Loader::Stream final : public BatchStream {
 
   Batch make(int64_t which) const {
     const Preprocess& input = view_->pipeline.preprocess();
-    const int64_t first = which * options_.batch, last = std::min(first + options_.batch, static_cast<int64_t>(order_.size()));
+    const int64_t first = which * options_.batch,
+                  last = std::min(first + options_.batch, static_cast<int64_t>(order_.size()));
     Tensor x = Tensor::empty({last - first, input.size, input.size, input.channels()});
     float* to = x.mutable_data<float>();
     std::vector<int32_t> labels;
@@ -111,7 +119,8 @@ class Loader::Stream final : public BatchStream {
     for (int64_t i = first; i < last; ++i) {
       const int64_t index = view_->indices[static_cast<size_t>(order_[static_cast<size_t>(i)])];
       try {
-        view_->pipeline(view_->data->picture(index), to, options_.seed, static_cast<uint64_t>(epoch_), static_cast<uint64_t>(index));
+        view_->pipeline(view_->data->picture(index), to, options_.seed, static_cast<uint64_t>(epoch_),
+                        static_cast<uint64_t>(index));
       } catch (const Error& error) {
         if (error.code() != ErrorCode::format && error.code() != ErrorCode::io) throw;
         broken_->report(index, view_->data->name(index), error.what());
@@ -142,8 +151,8 @@ class Loader::Stream final : public BatchStream {
 
 TL_INLINE Loader::Loader(View view, const LoaderOptions& options)
     : view_(std::make_shared<const View>(std::move(view))), options_(options), broken_(std::make_shared<Broken>()) {
-  require<UsageError>(options.batch >= 1 && options.prefetch >= 1, "Loader: batch and prefetch must be at least 1, got ",
-                      options.batch, " and ", options.prefetch);
+  require<UsageError>(options.batch >= 1 && options.prefetch >= 1,
+                      "Loader: batch and prefetch must be at least 1, got ", options.batch, " and ", options.prefetch);
   require<UsageError>(!view_->indices.empty(), "Loader: there are no samples");
 }
 
@@ -167,7 +176,11 @@ namespace detail {
 class TensorStream final : public BatchStream {
  public:
   TensorStream(Tensor x, Tensor y, const LoaderOptions& options, int64_t epoch, int64_t first)
-      : x_(std::move(x)), y_(std::move(y)), batch_(options.batch), next_(first), total_(batch_count(x_.size(0), options)) {
+      : x_(std::move(x)),
+        y_(std::move(y)),
+        batch_(options.batch),
+        next_(first),
+        total_(batch_count(x_.size(0), options)) {
     order_ = epoch_order(x_.size(0), options.shuffle, options.seed, epoch);
   }
 
@@ -200,8 +213,8 @@ TL_INLINE TensorSource::TensorSource(Tensor x, Tensor y, const LoaderOptions& op
     : x_(std::move(x)), y_(std::move(y)), options_(options) {
   require<ShapeError>(x_.rank() >= 1 && x_.size(0) > 0 && y_.shape() == Shape{x_.size(0)},
                       "TensorSource: x must be [N, ...] and y [N], N above 0; got ", x_.shape(), " and ", y_.shape());
-  require<DTypeError>(x_.dtype() == DType::f32 && y_.dtype() == DType::i32, "TensorSource: x must be f32 and y i32; got ",
-                      x_.dtype(), " and ", y_.dtype());
+  require<DTypeError>(x_.dtype() == DType::f32 && y_.dtype() == DType::i32,
+                      "TensorSource: x must be f32 and y i32; got ", x_.dtype(), " and ", y_.dtype());
   require<UsageError>(options.batch >= 1, "TensorSource: batch must be at least 1, got ", options.batch);
   x_ = x_.to(kCpu);
   y_ = y_.to(kCpu);

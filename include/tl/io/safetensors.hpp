@@ -34,7 +34,8 @@ class SafetensorsFile {
   bool contains(const std::string& name) const { return entries_.count(name) > 0; }
   uint64_t data_bytes() const { return data_bytes_; }
 
-  /// The numbers as they are in the file. Errors: UsageError for an unknown name; DTypeError for a type that tl has not.
+  /// The numbers as they are in the file. Errors: UsageError for an unknown name; DTypeError for a type that tl has
+  /// not.
   Tensor tensor(const std::string& name) const;
 
  private:

@@ -5,9 +5,9 @@
 namespace tl::inline TL_ABI {
 namespace models {
 
-/// ResNet-20, -32, -44, -56 or -110 with shortcuts that have no weights (option A): every second pixel, and zero channels on
-/// both sides. Parameter names as in akamaster/pytorch_resnet_cifar10.
-/// Paper: He et al., "Deep residual learning for image recognition", 2016, section 4.2.
+/// ResNet-20, -32, -44, -56 or -110 with shortcuts that have no weights (option A): every second pixel, and zero
+/// channels on both sides. Parameter names as in akamaster/pytorch_resnet_cifar10. Paper: He et al., "Deep residual
+/// learning for image recognition", 2016, section 4.2.
 class CifarResNet : public ImageClassifier {
  public:
   struct BasicBlock : nn::Module {
@@ -50,7 +50,8 @@ class CifarResNet : public ImageClassifier {
     conv1 = nn::Conv2d(3, 16, {.kernel = 3, .padding = 1, .bias = false});
     bn1 = nn::BatchNorm2d(16, norm);
     int64_t in = 16;
-    for (auto [layer, out] : {std::pair{&layer1, int64_t{16}}, std::pair{&layer2, int64_t{32}}, std::pair{&layer3, int64_t{64}}})
+    for (auto [layer, out] :
+         {std::pair{&layer1, int64_t{16}}, std::pair{&layer2, int64_t{32}}, std::pair{&layer3, int64_t{64}}})
       for (int64_t i = 0; i < (depth - 2) / 6; ++i) {
         layer->push_back(BasicBlock(in, out, i == 0 && out > 16 ? 2 : 1, norm));
         in = out;

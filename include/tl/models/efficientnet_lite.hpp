@@ -32,7 +32,8 @@ class EfficientNetLite : public ImageClassifier {
         conv_expand = nn::Conv2d(c.in, width, {.kernel = 1, .bias = false});
         bn_expand = nn::BatchNorm2d(width, c.norm);
       }
-      conv_dw = nn::Conv2d(width, width, {.kernel = c.kernel, .stride = c.stride, .padding = c.padding, .groups = width, .bias = false});
+      conv_dw = nn::Conv2d(
+          width, width, {.kernel = c.kernel, .stride = c.stride, .padding = c.padding, .groups = width, .bias = false});
       bn_dw = nn::BatchNorm2d(width, c.norm);
       conv_project = nn::Conv2d(width, c.out, {.kernel = 1, .bias = false});
       bn_project = nn::BatchNorm2d(c.out, c.norm);
@@ -41,9 +42,10 @@ class EfficientNetLite : public ImageClassifier {
     /// timm numbers the norms in order and calls the projection of an inverted residual conv_pwl.
     std::vector<nn::Member> members() override {
       if (!conv_expand.weight.defined())
-        return nn::detail::list_members("conv_dw, bn1, conv_pw, bn2, drop_path", conv_dw, bn_dw, conv_project, bn_project, drop_path);
-      return nn::detail::list_members("conv_pw, bn1, conv_dw, bn2, conv_pwl, bn3, drop_path", conv_expand, bn_expand, conv_dw,
-                                      bn_dw, conv_project, bn_project, drop_path);
+        return nn::detail::list_members("conv_dw, bn1, conv_pw, bn2, drop_path", conv_dw, bn_dw, conv_project,
+                                        bn_project, drop_path);
+      return nn::detail::list_members("conv_pw, bn1, conv_dw, bn2, conv_pwl, bn3, drop_path", conv_expand, bn_expand,
+                                      conv_dw, bn_dw, conv_project, bn_project, drop_path);
     }
 
     Tensor forward(const Tensor& x) override {
@@ -54,7 +56,9 @@ class EfficientNetLite : public ImageClassifier {
       if (drop_path.training() && drop_path.probability > 0) return drop_path(conv_bn(conv_project, bn_project, y)) + x;
       return conv_bn(conv_project, bn_project, y, Activation::none, x);
     }
-    std::string describe() const override { return conv_expand.weight.defined() ? "InvertedResidual" : "DepthwiseSeparable"; }
+    std::string describe() const override {
+      return conv_expand.weight.defined() ? "InvertedResidual" : "DepthwiseSeparable";
+    }
   };
 
   nn::Conv2d conv_stem, conv_head;
@@ -71,7 +75,7 @@ class EfficientNetLite : public ImageClassifier {
     struct Stage {
       int64_t repeats, kernel, stride, expansion, channels;
     };
-    constexpr Stage kStages[] = {{1, 3, 1, 1, 16}, {2, 3, 2, 6, 24},  {2, 5, 2, 6, 40}, {3, 3, 2, 6, 80},
+    constexpr Stage kStages[] = {{1, 3, 1, 1, 16},  {2, 3, 2, 6, 24},  {2, 5, 2, 6, 40}, {3, 3, 2, 6, 80},
                                  {3, 5, 1, 6, 112}, {4, 5, 2, 6, 192}, {1, 3, 1, 6, 320}};
     const nn::BatchNormConfig norm{.eps = options.batch_norm_eps.value_or(1e-3)};
     const bool same = options.same_padding.value_or(true);
@@ -89,10 +93,14 @@ class EfficientNetLite : public ImageClassifier {
       nn::ModuleList<Block> list;
       const int64_t out = round_channels(static_cast<double>(stage.channels) * width);
       for (int64_t i = 0; i < repeats_of(stage); ++i, ++index) {
-        list.push_back(Block({.in = in, .out = out, .kernel = stage.kernel, .stride = i == 0 ? stage.stride : 1,
+        list.push_back(Block({.in = in,
+                              .out = out,
+                              .kernel = stage.kernel,
+                              .stride = i == 0 ? stage.stride : 1,
                               .expansion = stage.expansion,
                               .drop_path = options.drop_path * static_cast<double>(index) / static_cast<double>(total),
-                              .padding = padding(stage.kernel), .norm = norm}));
+                              .padding = padding(stage.kernel),
+                              .norm = norm}));
         in = out;
       }
       blocks.push_back(std::move(list));
@@ -119,14 +127,18 @@ class EfficientNetLite : public ImageClassifier {
   std::string head_name() const override { return "classifier"; }
   void replace_head(int64_t classes) override { classifier = nn::Linear(1280, classes); }
   std::vector<std::vector<std::string>> stages() const override {
-    return {{"conv_stem", "bn1"}, {"blocks.0"}, {"blocks.1"}, {"blocks.2"},        {"blocks.3"},
+    return {{"conv_stem", "bn1"}, {"blocks.0"}, {"blocks.1"}, {"blocks.2"},         {"blocks.3"},
             {"blocks.4"},         {"blocks.5"}, {"blocks.6"}, {"conv_head", "bn2"}, {"classifier"}};
   }
   std::string activation() const override { return "relu6"; }
   Preprocess preprocess() const override {
     const int64_t size = variant_ == 0 ? 224 : variant_ == 1 ? 240 : 260;
-    return {.size = size, .resize = size + 32, .crop_fraction = 0.875, .interpolation = Interpolation::bicubic,
-            .mean = {0.5f, 0.5f, 0.5f}, .stddev = {0.5f, 0.5f, 0.5f}};
+    return {.size = size,
+            .resize = size + 32,
+            .crop_fraction = 0.875,
+            .interpolation = Interpolation::bicubic,
+            .mean = {0.5f, 0.5f, 0.5f},
+            .stddev = {0.5f, 0.5f, 0.5f}};
   }
   std::string describe() const override { return text("EfficientNet-Lite", variant_); }
 

@@ -45,10 +45,10 @@ class ImageClassifier : public nn::Module {
 
 struct ModelOptions {
   int64_t classes = 1000;
-  double dropout = -1;    ///< before the head; below 0: the architecture's own
-  double drop_path = 0;   ///< of the last residual block, growing from 0 at the first one (EfficientNet)
-  std::optional<double> batch_norm_eps = {};     ///< for weights trained with another constant (FR15)
-  std::optional<bool> same_padding = {};         ///< TensorFlow's SAME instead of PyTorch's padding (FR15)
+  double dropout = -1;   ///< before the head; below 0: the architecture's own
+  double drop_path = 0;  ///< of the last residual block, growing from 0 at the first one (EfficientNet)
+  std::optional<double> batch_norm_eps = {};  ///< for weights trained with another constant (FR15)
+  std::optional<bool> same_padding = {};      ///< TensorFlow's SAME instead of PyTorch's padding (FR15)
 };
 
 /// The output of any named layer, "" for the network itself. `Tensor map = features_at(net, x, "layer3");`

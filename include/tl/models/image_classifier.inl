@@ -13,7 +13,8 @@ TL_INLINE Tensor features_at(nn::Module& net, const Tensor& x, std::string_view 
   };
   const nn::Observe observe(keep);
   const Tensor y = net(x);
-  require<UsageError>(found.defined(), "features_at: \"", layer, "\" took no part in the forward pass. "
+  require<UsageError>(found.defined(), "features_at: \"", layer,
+                      "\" took no part in the forward pass. "
                       "Hint: a convolution followed by a BatchNorm is seen at the BatchNorm.");
   return found;
 }

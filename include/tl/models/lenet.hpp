@@ -30,10 +30,16 @@ class LeNet : public ImageClassifier {
   Tensor classify(const Tensor& features) override { return fc3(features); }
   std::string head_name() const override { return "fc3"; }
   void replace_head(int64_t classes) override { fc3 = nn::Linear(84, classes); }
-  std::vector<std::vector<std::string>> stages() const override { return {{"conv1"}, {"conv2"}, {"fc1"}, {"fc2"}, {"fc3"}}; }
+  std::vector<std::vector<std::string>> stages() const override {
+    return {{"conv1"}, {"conv2"}, {"fc1"}, {"fc2"}, {"fc3"}};
+  }
   Preprocess preprocess() const override {
-    return {.size = 28, .resize = 28, .crop_fraction = 1.0, .channel_order = ChannelOrder::gray,
-            .mean = {0.5f, 0.5f, 0.5f}, .stddev = {0.5f, 0.5f, 0.5f}};
+    return {.size = 28,
+            .resize = 28,
+            .crop_fraction = 1.0,
+            .channel_order = ChannelOrder::gray,
+            .mean = {0.5f, 0.5f, 0.5f},
+            .stddev = {0.5f, 0.5f, 0.5f}};
   }
   std::string describe() const override { return "LeNet"; }
 };

@@ -10,7 +10,8 @@ namespace models {
 /// Three sets of weights exist, which differ in names and details:
 ///   torchvision  `features.1.conv.0.0.weight`; ReLU6
 ///   folded       the same without BatchNorm: it was folded into the convolutions, which have a bias
-///   gluon        `blocks.0.conv0.weight` (the ONNX model zoo's); ReLU, an expansion in the first block as well, and the
+///   gluon        `blocks.0.conv0.weight` (the ONNX model zoo's); ReLU, an expansion in the first block as well, and
+///   the
 ///                64-channel stage at the larger size
 class MobileNetV2 : public ImageClassifier {
  public:
@@ -30,8 +31,14 @@ class MobileNetV2 : public ImageClassifier {
     bool folded = false;
 
     Unit() = default;
-    Unit(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t groups, Variant variant, const nn::BatchNormConfig& norm)
-        : conv(in, out, {.kernel = kernel, .stride = stride, .padding = kernel / 2, .groups = groups, .bias = variant == Variant::folded}),
+    Unit(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t groups, Variant variant,
+         const nn::BatchNormConfig& norm)
+        : conv(in, out,
+               {.kernel = kernel,
+                .stride = stride,
+                .padding = kernel / 2,
+                .groups = groups,
+                .bias = variant == Variant::folded}),
           folded(variant == Variant::folded) {
       if (!folded) bn = nn::BatchNorm2d(out, norm);
     }
@@ -118,14 +125,20 @@ class MobileNetV2 : public ImageClassifier {
     struct Stage {
       int64_t expansion, channels, repeats, stride;
     };
-    const Stage stages[] = {{1, 16, 1, 1},          {6, 24, 2, 2}, {6, 32, 3, 2}, {6, 64, 4, gluon ? 1 : 2},
-                            {6, 96, 3, gluon ? 2 : 1}, {6, 160, 3, 2}, {6, 320, 1, 1}};
+    const Stage stages[] = {
+        {1, 16, 1, 1},  {6, 24, 2, 2}, {6, 32, 3, 2}, {6, 64, 4, gluon ? 1 : 2}, {6, 96, 3, gluon ? 2 : 1},
+        {6, 160, 3, 2}, {6, 320, 1, 1}};
     first = End(Unit(3, 32, 3, 2, 1, variant, norm), variant);
     int64_t in = 32;
     for (const Stage& stage : stages)
       for (int64_t i = 0; i < stage.repeats; ++i) {
-        blocks.push_back(Block({.in = in, .out = stage.channels, .stride = i == 0 ? stage.stride : 1, .expansion = stage.expansion,
-                                .expand = stage.expansion > 1 || gluon, .variant = variant, .norm = norm}));
+        blocks.push_back(Block({.in = in,
+                                .out = stage.channels,
+                                .stride = i == 0 ? stage.stride : 1,
+                                .expansion = stage.expansion,
+                                .expand = stage.expansion > 1 || gluon,
+                                .variant = variant,
+                                .norm = norm}));
         in = stage.channels;
       }
     last = End(Unit(in, 1280, 1, 1, 1, variant, norm), variant);
@@ -143,7 +156,8 @@ class MobileNetV2 : public ImageClassifier {
       last.unit.list(out, "conv1", "bn1");
     } else {
       nn::detail::add_member(out, "features.0", first);
-      for (size_t i = 0; i < blocks.size(); ++i) nn::detail::add_member(out, "features." + std::to_string(i + 1), blocks[i]);
+      for (size_t i = 0; i < blocks.size(); ++i)
+        nn::detail::add_member(out, "features." + std::to_string(i + 1), blocks[i]);
       nn::detail::add_member(out, "features." + std::to_string(blocks.size() + 1), last);
     }
     nn::detail::add_member(out, "classifier.0", dropout);
@@ -163,14 +177,16 @@ class MobileNetV2 : public ImageClassifier {
     const std::string prefix = variant_ == Variant::gluon ? "blocks." : "features.";
     const int shift = variant_ == Variant::gluon ? 0 : 1;
     std::vector<std::vector<std::string>> out;
-    out.push_back(variant_ == Variant::gluon ? std::vector<std::string>{"conv0", "bn0"} : std::vector<std::string>{"features.0"});
+    out.push_back(variant_ == Variant::gluon ? std::vector<std::string>{"conv0", "bn0"}
+                                             : std::vector<std::string>{"features.0"});
     int at = shift;
     for (const int repeats : {1, 2, 3, 4, 3, 3, 1}) {
       std::vector<std::string> stage;
       for (int i = 0; i < repeats; ++i) stage.push_back(prefix + std::to_string(at++));
       out.push_back(std::move(stage));
     }
-    out.push_back(variant_ == Variant::gluon ? std::vector<std::string>{"conv1", "bn1"} : std::vector<std::string>{"features.18"});
+    out.push_back(variant_ == Variant::gluon ? std::vector<std::string>{"conv1", "bn1"}
+                                             : std::vector<std::string>{"features.18"});
     out.push_back({"classifier.1"});
     return out;
   }

@@ -26,11 +26,10 @@ struct ImageModel {
 
 /// Loads a network from a file that tl wrote or weights/convert.py made.
 ///
-/// The file's metadata gives the architecture, unless `arch` names it; constants that the metadata gives are used (FR15), and
-/// what was frozen is frozen again. The head has as many classes as the file; a file without a head gets a fresh one with
-/// options.classes.
-/// Errors: IoError, FormatError; StateDictError when the weights do not fit, or when `arch` or the network of that name
-/// contradicts the file (activation, padding rule).
+/// The file's metadata gives the architecture, unless `arch` names it; constants that the metadata gives are used
+/// (FR15), and what was frozen is frozen again. The head has as many classes as the file; a file without a head gets a
+/// fresh one with options.classes. Errors: IoError, FormatError; StateDictError when the weights do not fit, or when
+/// `arch` or the network of that name contradicts the file (activation, padding rule).
 ImageModel load_image_model(const std::string& path, const std::string& arch = "", ModelOptions options = {});
 
 /// Writes the network, atomically: weights, buffers, info, and what is frozen.

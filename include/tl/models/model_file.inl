@@ -37,26 +37,34 @@ TL_INLINE Preprocess preprocess_from(const Json& json, Preprocess out) {
   out.size = json.value("size", out.size);
   out.resize = json.value("resize", int64_t{0});
   out.crop_fraction = json.value("crop_fraction", out.crop_fraction);
-  if (json.contains("interpolation")) out.interpolation = parse_interpolation(json.at("interpolation").get<std::string>());
+  if (json.contains("interpolation"))
+    out.interpolation = parse_interpolation(json.at("interpolation").get<std::string>());
   if (json.contains("channels")) out.channel_order = parse_channel_order(lower(json.at("channels").get<std::string>()));
   const auto triple = [&](const char* key, std::array<float, 3>& to) {
     if (!json.contains(key)) return;
     const auto values = json.at(key).get<std::vector<float>>();
-    require<UsageError>(values.size() == 3 || (values.size() == 1 && out.channels() == 1), key, " must have a number for each channel");
+    require<UsageError>(values.size() == 3 || (values.size() == 1 && out.channels() == 1), key,
+                        " must have a number for each channel");
     for (size_t c = 0; c < 3; ++c) to[c] = values[std::min(c, values.size() - 1)];
   };
   triple("mean", out.mean);
   triple("std", out.stddev);
   const std::string range = json.value("range", "0..1");
-  require<UsageError>(range == "0..1", "range \"", range, "\" is not known; tl scales samples to 0..1 before mean and std");
+  require<UsageError>(range == "0..1", "range \"", range,
+                      "\" is not known; tl scales samples to 0..1 before mean and std");
   out.check();
   return out;
 }
 
 TL_INLINE Json to_json(const Preprocess& p) {
-  return {{"size", p.size}, {"resize", p.resize}, {"crop_fraction", p.crop_fraction},
-          {"interpolation", name_of(p.interpolation)}, {"channels", name_of(p.channel_order)}, {"range", "0..1"},
-          {"mean", p.mean}, {"std", p.stddev}};
+  return {{"size", p.size},
+          {"resize", p.resize},
+          {"crop_fraction", p.crop_fraction},
+          {"interpolation", name_of(p.interpolation)},
+          {"channels", name_of(p.channel_order)},
+          {"range", "0..1"},
+          {"mean", p.mean},
+          {"std", p.stddev}};
 }
 
 TL_INLINE const Tensor& head_weight(ImageClassifier& net) {
@@ -70,9 +78,11 @@ TL_INLINE ImageModel load_image_model(const std::string& path, const std::string
   ImageModel out;
   const auto named = file.metadata().find("arch");
   const std::string in_file = named == file.metadata().end() ? "" : named->second;
-  require<StateDictError>(arch.empty() || in_file.empty() || arch == in_file, path, ": holds \"", in_file, "\", asked for \"", arch, "\"");
+  require<StateDictError>(arch.empty() || in_file.empty() || arch == in_file, path, ": holds \"", in_file,
+                          "\", asked for \"", arch, "\"");
   out.info.arch = arch.empty() ? in_file : arch;
-  require<StateDictError>(!out.info.arch.empty(), path, ": does not say which architecture it is. "
+  require<StateDictError>(!out.info.arch.empty(), path,
+                          ": does not say which architecture it is. "
                           "Hint: name it (--arch), or convert it with weights/convert.py --arch.");
 
   std::string activation;
@@ -84,7 +94,8 @@ TL_INLINE ImageModel load_image_model(const std::string& path, const std::string
     }
     if (constants.contains("padding")) {
       const auto rule = constants.at("padding").get<std::string>();
-      require<UsageError>(rule == "torch" || rule == "same_tf", "padding \"", rule, "\" is not known; expected torch or same_tf");
+      require<UsageError>(rule == "torch" || rule == "same_tf", "padding \"", rule,
+                          "\" is not known; expected torch or same_tf");
       options.same_padding = rule == "same_tf";
     }
     activation = constants.value("activation", "");
@@ -92,21 +103,25 @@ TL_INLINE ImageModel load_image_model(const std::string& path, const std::string
 
   // The head is as wide as the file's, so that it can be loaded; callers replace it afterwards.
   if (arch.empty() && std::find(model_names().begin(), model_names().end(), in_file) == model_names().end())
-    throw FormatError(path, "__metadata__ arch", 8, text("tl has no architecture \"", in_file.substr(0, 100), "\". ",
-                                                         nn::nearest_names(in_file, model_names())));
+    throw FormatError(
+        path, "__metadata__ arch", 8,
+        text("tl has no architecture \"", in_file.substr(0, 100), "\". ", nn::nearest_names(in_file, model_names())));
   const int64_t asked_classes = options.classes;
   auto probe = create(out.info.arch, options);
-  require<StateDictError>(activation.empty() || activation == probe->activation(), path, ": was trained with the activation \"",
-                          activation, "\"; tl's ", out.info.arch, " has \"", probe->activation(), "\"");
+  require<StateDictError>(activation.empty() || activation == probe->activation(), path,
+                          ": was trained with the activation \"", activation, "\"; tl's ", out.info.arch, " has \"",
+                          probe->activation(), "\"");
   for (const auto& module : nn::named_modules(*probe))
     if (const auto* conv = dynamic_cast<const nn::Conv2d*>(module.module); conv && conv->config.kernel.h > 1)
-      require<StateDictError>(conv->config.padding.same == options.same_padding.value_or(conv->config.padding.same), path,
-                              ": wants ", options.same_padding.value_or(false) ? "TensorFlow's SAME" : "PyTorch's",
+      require<StateDictError>(conv->config.padding.same == options.same_padding.value_or(conv->config.padding.same),
+                              path, ": wants ",
+                              options.same_padding.value_or(false) ? "TensorFlow's SAME" : "PyTorch's",
                               " padding, which tl's ", out.info.arch, " has not");
   LoadOptions load;
-  std::string head_weight;  // its name in the file
+  std::string head_weight;                          // its name in the file
   for (const auto& [name, entry] : file.entries())  // whatever prefix the file's names carry
-    if (name == probe->head_name() + ".weight" || name.ends_with("." + probe->head_name() + ".weight")) head_weight = name;
+    if (name == probe->head_name() + ".weight" || name.ends_with("." + probe->head_name() + ".weight"))
+      head_weight = name;
   if (head_weight.empty()) load.partial = {probe->head_name() + ".**"};
   else {
     const Shape& shape = file.entries().at(head_weight).shape;
@@ -119,8 +134,9 @@ TL_INLINE ImageModel load_image_model(const std::string& path, const std::string
 
   out.info.options = options;
   out.info.preprocess = out.net->preprocess();
-  detail::read_entry(file, "preprocess",
-                     [&](const detail::Json& json) { out.info.preprocess = detail::preprocess_from(json, out.info.preprocess); });
+  detail::read_entry(file, "preprocess", [&](const detail::Json& json) {
+    out.info.preprocess = detail::preprocess_from(json, out.info.preprocess);
+  });
   detail::read_entry(file, "classes", [&](const detail::Json& json) { json.get_to(out.info.classes); });
   if (head_weight.empty()) out.info.classes.clear();
   if (!out.info.classes.empty() && static_cast<int64_t>(out.info.classes.size()) != options.classes)
@@ -135,14 +151,15 @@ TL_INLINE ImageModel load_image_model(const std::string& path, const std::string
 TL_INLINE void save_image_model(const std::string& path, ImageClassifier& net, const ModelInfo& info, Metadata more) {
   using detail::Json;
   const int64_t classes = detail::head_weight(net).size(0);
-  require<UsageError>(info.classes.empty() || static_cast<int64_t>(info.classes.size()) == classes, "save_image_model: ",
-                      info.classes.size(), " class names for ", classes, " logits");
+  require<UsageError>(info.classes.empty() || static_cast<int64_t>(info.classes.size()) == classes,
+                      "save_image_model: ", info.classes.size(), " class names for ", classes, " logits");
   Metadata metadata = tied_names(net);
   metadata.merge(more);
   metadata["format"] = "tl";
   metadata["arch"] = info.arch;
   metadata["preprocess"] = detail::to_json(info.preprocess).dump();
-  if (!info.classes.empty()) metadata["classes"] = Json(info.classes).dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (!info.classes.empty())
+    metadata["classes"] = Json(info.classes).dump(-1, ' ', false, Json::error_handler_t::replace);
   Json constants = {{"activation", net.activation()}};
   for (const auto& module : nn::named_modules(net)) {
     if (const auto* bn = dynamic_cast<const nn::BatchNorm2d*>(module.module)) constants["bn_eps"] = bn->config.eps;

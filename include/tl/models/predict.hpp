@@ -10,8 +10,8 @@ namespace tl::inline TL_ABI {
 namespace models {
 
 struct Prediction {
-  std::string name;         ///< of the likeliest class, or its number
-  int64_t index = 0;        ///< of the likeliest class
+  std::string name;   ///< of the likeliest class, or its number
+  int64_t index = 0;  ///< of the likeliest class
   double probability = 0;
   std::vector<float> logits;
   std::vector<float> probabilities;
@@ -20,8 +20,8 @@ struct Prediction {
   std::vector<int64_t> top(int64_t k) const;
 };
 
-/// A network ready to predict. Pictures go in as they are: size, crop, channel order and normalisation come from the file, and
-/// nobody else applies them. The path of a file and the same picture in memory give equal logits.
+/// A network ready to predict. Pictures go in as they are: size, crop, channel order and normalisation come from the
+/// file, and nobody else applies them. The path of a file and the same picture in memory give equal logits.
 class ImagePredictor {
  public:
   /// Errors: as load_image_model.

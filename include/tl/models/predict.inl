@@ -29,7 +29,8 @@ TL_INLINE ImagePredictor::ImagePredictor(ImageModel model)
 
 TL_INLINE std::string ImagePredictor::class_name(int64_t index) const {
   const auto& names = model_.info.classes;
-  return index >= 0 && static_cast<size_t>(index) < names.size() ? names[static_cast<size_t>(index)] : std::to_string(index);
+  return index >= 0 && static_cast<size_t>(index) < names.size() ? names[static_cast<size_t>(index)]
+                                                                 : std::to_string(index);
 }
 
 TL_INLINE Prediction ImagePredictor::predict(const Image& image) {

@@ -35,8 +35,8 @@ class ResNet : public ImageClassifier {
     }
 
     std::vector<nn::Member> members() override {
-      auto out = nn::detail::list_members("conv1, bn1, conv2, bn2, conv3, bn3, downsample", conv1, bn1, conv2, bn2, conv3,
-                                          bn3, downsample);
+      auto out = nn::detail::list_members("conv1, bn1, conv2, bn2, conv3, bn3, downsample", conv1, bn1, conv2, bn2,
+                                          conv3, bn3, downsample);
       std::erase_if(out, [](const nn::Member& member) { return member.module->members().empty(); });
       return out;
     }

@@ -70,7 +70,8 @@ class SqueezeNet : public ImageClassifier {
     classifier.bias.value().zero_();
   }
   std::vector<std::vector<std::string>> stages() const override {
-    return {{"features.0"}, {"features.[3-4]"}, {"features.[6-7]"}, {"features.9", "features.1[0-2]"}, {"classifier.1"}};
+    return {
+        {"features.0"}, {"features.[3-4]"}, {"features.[6-7]"}, {"features.9", "features.1[0-2]"}, {"classifier.1"}};
   }
   Preprocess preprocess() const override { return {.size = 224, .resize = 256}; }
   std::string describe() const override { return "SqueezeNet 1.1"; }

@@ -43,8 +43,9 @@ struct Conv2d : Module {
 };
 
 /// activation(bn(conv(x)) + residual), in as few passes as the state of the layers allows:
-/// training, the convolution and one fused normalisation; evaluation with nothing to learn here, the BatchNorm folded into
-/// the convolution and all in one kernel. The folded weights are made once and again after any of their sources changed.
+/// training, the convolution and one fused normalisation; evaluation with nothing to learn here, the BatchNorm folded
+/// into the convolution and all in one kernel. The folded weights are made once and again after any of their sources
+/// changed.
 Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, Activation activation = Activation::none,
                const Tensor& residual = {});
 

@@ -41,7 +41,8 @@ TL_INLINE void fold(Conv2d& conv, const BatchNorm2d& bn) {
 }  // namespace detail
 
 TL_INLINE Conv2d::Conv2d(int64_t in, int64_t out, const Conv2dConfig& c)
-    : weight(Tensor::empty({out, c.kernel.h, c.kernel.w, in / std::max<int64_t>(c.groups, 1)}), FileLayout::oihw), config(c) {
+    : weight(Tensor::empty({out, c.kernel.h, c.kernel.w, in / std::max<int64_t>(c.groups, 1)}), FileLayout::oihw),
+      config(c) {
   const double bound = 1 / std::sqrt(static_cast<double>(std::max<int64_t>(fan_of(weight).in, 1)));
   uniform_(weight.value(), -bound, bound);
   if (!c.bias) return;
@@ -51,8 +52,8 @@ TL_INLINE Conv2d::Conv2d(int64_t in, int64_t out, const Conv2dConfig& c)
 
 TL_INLINE std::string Conv2d::describe() const {
   const Shape& s = weight.value().shape();
-  std::string out = text("Conv2d(", s[3] * config.groups, ", ", s[0], ", kernel = ", s[1], "x", s[2], ", stride = ",
-                         config.stride.h);
+  std::string out =
+      text("Conv2d(", s[3] * config.groups, ", ", s[0], ", kernel = ", s[1], "x", s[2], ", stride = ", config.stride.h);
   if (config.padding.same) out += ", padding = same_tf";
   else if (config.padding.top > 0) out += text(", padding = ", config.padding.top);
   if (config.dilation.h > 1) out += text(", dilation = ", config.dilation.h);
@@ -60,11 +61,13 @@ TL_INLINE std::string Conv2d::describe() const {
   return out + (bias.defined() ? ")" : ", no bias)");
 }
 
-TL_INLINE Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, Activation activation, const Tensor& residual) {
+TL_INLINE Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, Activation activation,
+                         const Tensor& residual) {
   const auto wants = [](const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); };
   const bool learns = grad_enabled() && (wants(x) || wants(conv.weight) || wants(conv.bias) || wants(bn.weight) ||
                                          wants(bn.bias) || wants(residual));
-  const bool fusible = activation == Activation::none || activation == Activation::relu || activation == Activation::relu6;
+  const bool fusible =
+      activation == Activation::none || activation == Activation::relu || activation == Activation::relu6;
   if (learns || bn.training() || !x.device().is_cpu()) {
     Tensor y = bn.forward(conv(x), fusible ? activation : Activation::none, residual);
     if (!fusible) y = activate(y, activation);

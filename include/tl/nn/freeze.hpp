@@ -8,13 +8,14 @@
 
 namespace tl::inline TL_ABI {
 
-/// Freezes the parameters that match a glob (see core/glob.hpp), by their own name or that of a module around them, and the
-/// modules that match.
+/// Freezes the parameters that match a glob (see core/glob.hpp), by their own name or that of a module around them, and
+/// the modules that match.
 ///
-/// Frozen means: no gradient (one already collected is dropped), no optimizer state, no weight decay; BatchNorm normalises
-/// with its running statistics, which stay; dropout is off; nothing is kept for backward below the lowest trainable layer.
-/// It lasts through train() and through saving and loading. A module all of whose own parameters are frozen is frozen.
-/// Errors: UsageError if nothing matches, with the nearest names. Returns the number of parameters that matched.
+/// Frozen means: no gradient (one already collected is dropped), no optimizer state, no weight decay; BatchNorm
+/// normalises with its running statistics, which stay; dropout is off; nothing is kept for backward below the lowest
+/// trainable layer. It lasts through train() and through saving and loading. A module all of whose own parameters are
+/// frozen is frozen. Errors: UsageError if nothing matches, with the nearest names. Returns the number of parameters
+/// that matched.
 int64_t freeze(nn::Module& net, std::string_view glob);
 
 /// The reverse of freeze.
@@ -23,8 +24,8 @@ int64_t unfreeze(nn::Module& net, std::string_view glob);
 /// Freezes everything but what matches.
 void freeze_all_but(nn::Module& net, std::string_view glob);
 
-/// Freezes every BatchNorm, statistics and scale: batches of a few pictures estimate both badly, and the pretrained ones are
-/// good. Returns how many there are.
+/// Freezes every BatchNorm, statistics and scale: batches of a few pictures estimate both badly, and the pretrained
+/// ones are good. Returns how many there are.
 int64_t freeze_batch_norms(nn::Module& net);
 
 /// Names of all frozen parameters and modules, for saving.

@@ -58,7 +58,9 @@ TL_INLINE int64_t set_frozen_by_glob(nn::Module& net, std::string_view glob, boo
 
 TL_INLINE int64_t freeze(nn::Module& net, std::string_view glob) { return detail::set_frozen_by_glob(net, glob, true); }
 
-TL_INLINE int64_t unfreeze(nn::Module& net, std::string_view glob) { return detail::set_frozen_by_glob(net, glob, false); }
+TL_INLINE int64_t unfreeze(nn::Module& net, std::string_view glob) {
+  return detail::set_frozen_by_glob(net, glob, false);
+}
 
 TL_INLINE void freeze_all_but(nn::Module& net, std::string_view glob) {
   net.set_frozen(true);
@@ -91,7 +93,8 @@ TL_INLINE void set_frozen_names(nn::Module& net, const std::vector<std::string>&
   std::set<std::string> known;
   for (const auto& p : parameters) known.insert(p.name);
   for (const auto& module : modules) known.insert(module.name + ":");
-  for (const auto& name : names) require<StateDictError>(known.count(name) > 0, "frozen: the network has no \"", name, "\"");
+  for (const auto& name : names)
+    require<StateDictError>(known.count(name) > 0, "frozen: the network has no \"", name, "\"");
 
   const std::set<std::string> frozen(names.begin(), names.end());
   net.set_frozen(false);

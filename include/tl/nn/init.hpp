@@ -24,7 +24,8 @@ void normal_(Tensor& tensor, double mean, double deviation, Generator& generator
 /// Normal, drawn again outside of two deviations.
 void trunc_normal_(Tensor& tensor, double deviation, Generator& generator = default_generator());
 
-/// Uniform within +-gain sqrt(3 / fan_in). Paper: He et al., "Delving deep into rectifiers", 2015. The default gain suits ReLU.
+/// Uniform within +-gain sqrt(3 / fan_in). Paper: He et al., "Delving deep into rectifiers", 2015. The default gain
+/// suits ReLU.
 void kaiming_uniform_(Tensor& weight, double gain = 1.4142135623730951, Generator& generator = default_generator());
 /// Normal with deviation gain / sqrt(fan), fan_in or fan_out.
 void kaiming_normal_(Tensor& weight, bool fan_out = false, double gain = 1.4142135623730951,

@@ -58,7 +58,8 @@ TL_INLINE void kaiming_uniform_(Tensor& weight, double gain, Generator& generato
 
 TL_INLINE void kaiming_normal_(Tensor& weight, bool fan_out, double gain, Generator& generator) {
   const Fan fan = fan_of(weight);
-  normal_(weight, 0, gain / std::sqrt(static_cast<double>(std::max<int64_t>(fan_out ? fan.out : fan.in, 1))), generator);
+  normal_(weight, 0, gain / std::sqrt(static_cast<double>(std::max<int64_t>(fan_out ? fan.out : fan.in, 1))),
+          generator);
 }
 
 TL_INLINE void xavier_uniform_(Tensor& weight, Generator& generator) {

@@ -20,10 +20,10 @@ struct Identity : Stateless {
   std::string describe() const override { return "Identity"; }
 };
 
-#define TL_ACTIVATION_LAYER(Name, function)                                   \
-  struct Name : Stateless {                                                   \
-    Tensor forward(const Tensor& x) override { return function(x); }          \
-    std::string describe() const override { return #Name; }                   \
+#define TL_ACTIVATION_LAYER(Name, function)                          \
+  struct Name : Stateless {                                          \
+    Tensor forward(const Tensor& x) override { return function(x); } \
+    std::string describe() const override { return #Name; }          \
   };
 TL_ACTIVATION_LAYER(ReLU, relu)
 TL_ACTIVATION_LAYER(ReLU6, relu6)

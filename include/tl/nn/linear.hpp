@@ -37,7 +37,8 @@ struct Embedding : Module {
   TL_MEMBERS(weight)
 
   Embedding() = default;
-  Embedding(int64_t rows, int64_t width, int64_t padding = -1) : weight(Tensor::empty({rows, width})), padding_idx(padding) {
+  Embedding(int64_t rows, int64_t width, int64_t padding = -1)
+      : weight(Tensor::empty({rows, width})), padding_idx(padding) {
     normal_(weight.value(), 0, 1);
   }
 

@@ -140,7 +140,8 @@ class Module {
   bool training_flag() const { return training_; }
   void set_training_flag(bool on) { training_ = on; }
 
-  /// A frozen module's parameters have no gradient, its BatchNorm statistics stay and its dropout is off, also after train().
+  /// A frozen module's parameters have no gradient, its BatchNorm statistics stay and its dropout is off, also after
+  /// train().
   bool frozen() const { return frozen_; }
   /// Freezes (or unfreezes) this module and everything inside.
   void set_frozen(bool frozen);
@@ -246,10 +247,8 @@ std::vector<Member> list_members(std::string_view names, Members&... members) {
 }  // namespace nn
 
 /// Lists a module's members; their identifiers become the names in weight files.
-#define TL_MEMBERS(...)                                      \
-  std::vector<::tl::nn::Member> members() override {         \
-    return ::tl::nn::detail::list_members(#__VA_ARGS__, __VA_ARGS__); \
-  }
+#define TL_MEMBERS(...) \
+  std::vector<::tl::nn::Member> members() override { return ::tl::nn::detail::list_members(#__VA_ARGS__, __VA_ARGS__); }
 
 }  // namespace tl::inline TL_ABI
 

@@ -163,7 +163,8 @@ TL_INLINE std::string nearest_names(std::string_view wrong, const std::vector<st
       ranked.emplace_back(detail::edit_distance(wrong, name), name);
   std::sort(ranked.begin(), ranked.end());
   std::string out = ranked.empty() ? "There are no names." : "Nearest: ";
-  for (size_t i = 0; i < std::min(count, ranked.size()); ++i) out += (i > 0 ? ", " : "") + std::string(ranked[i].second);
+  for (size_t i = 0; i < std::min(count, ranked.size()); ++i)
+    out += (i > 0 ? ", " : "") + std::string(ranked[i].second);
   return out;
 }
 

@@ -11,8 +11,8 @@ struct BatchNormConfig {
   double momentum = 0.1;
 };
 
-/// Batch normalisation of the last dimension (channels) with running statistics; see tl::batch_norm. Frozen, it normalises
-/// with the running statistics in training as well, and they stay.
+/// Batch normalisation of the last dimension (channels) with running statistics; see tl::batch_norm. Frozen, it
+/// normalises with the running statistics in training as well, and they stay.
 struct BatchNorm2d : Module {
   Parameter weight, bias;
   Buffer running_mean, running_var, num_batches_tracked;
@@ -33,9 +33,9 @@ struct BatchNorm2d : Module {
   /// activation(norm(x) + residual), in one pass.
   Tensor forward(const Tensor& x, Activation activation, const Tensor& residual = {}) {
     if (training()) ++*num_batches_tracked.value().mutable_data<int64_t>();
-    return batch_norm(x, weight, bias, running_mean.value(), running_var.value(),
-                      {.training = training(), .momentum = config.momentum, .eps = config.eps, .activation = activation},
-                      residual);
+    return batch_norm(
+        x, weight, bias, running_mean.value(), running_var.value(),
+        {.training = training(), .momentum = config.momentum, .eps = config.eps, .activation = activation}, residual);
   }
 
   std::string describe() const override {

@@ -15,8 +15,8 @@ class Sequential : public Module {
   Sequential() = default;
 
   template <std::derived_from<Module>... Modules>
-    requires(sizeof...(Modules) > 1 || !(std::same_as<Modules, Sequential> && ...))
-  explicit Sequential(Modules... modules) {
+  requires(sizeof...(Modules) > 1 ||
+           !(std::same_as<Modules, Sequential> && ...)) explicit Sequential(Modules... modules) {
     (add(std::move(modules)), ...);
   }
 

@@ -22,8 +22,8 @@ struct Padding {
   constexpr Padding(int64_t all) : Padding(all, all, all, all) {}
   constexpr Padding(int64_t t, int64_t l, int64_t b, int64_t r) : top(t), left(l), bottom(b), right(r) {}
 
-  /// TensorFlow's SAME: an output of ceil(size / stride); an odd zero goes below and to the right. With stride 2 on an even
-  /// size this is not PyTorch's padding = 1.
+  /// TensorFlow's SAME: an output of ceil(size / stride); an odd zero goes below and to the right. With stride 2 on an
+  /// even size this is not PyTorch's padding = 1.
   static constexpr Padding same_tf() {
     Padding padding;
     padding.same = true;

@@ -15,20 +15,36 @@ TL_INLINE ConvGeometry conv_geometry(const Tensor& x, const Tensor& weight, cons
   require<ShapeError>(weight.rank() == 4, "conv2d: weight must be [Cout, kH, kW, Cin/groups]; got ", weight.shape());
   require<UsageError>(groups >= 1 && x.size(3) % groups == 0 && weight.size(0) % groups == 0,
                       "conv2d: groups must divide Cin = ", x.size(3), " and Cout = ", weight.size(0), "; got ", groups);
-  require<ShapeError>(weight.size(3) == x.size(3) / groups, "conv2d: weight must be [Cout, kH, kW, Cin/groups] with "
-                      "Cin/groups = ", x.size(3) / groups, "; got ", weight.shape(), ". Hint: x is ", x.shape(),
-                      ", groups = ", groups, ".");
-  require<ShapeError>(!bias.defined() || bias.shape() == Shape{weight.size(0)}, "conv2d: bias must be [Cout] with Cout = ",
-                      weight.size(0), "; got ", bias.defined() ? bias.shape() : Shape());
+  require<ShapeError>(weight.size(3) == x.size(3) / groups,
+                      "conv2d: weight must be [Cout, kH, kW, Cin/groups] with "
+                      "Cin/groups = ",
+                      x.size(3) / groups, "; got ", weight.shape(), ". Hint: x is ", x.shape(), ", groups = ", groups,
+                      ".");
+  require<ShapeError>(!bias.defined() || bias.shape() == Shape{weight.size(0)},
+                      "conv2d: bias must be [Cout] with Cout = ", weight.size(0), "; got ",
+                      bias.defined() ? bias.shape() : Shape());
   require<DTypeError>(x.dtype() == weight.dtype(), "conv2d: x is ", x.dtype(), ", weight is ", weight.dtype());
   require<DeviceError>(x.device() == weight.device(), "conv2d: x is on ", x.device(), ", weight on ", weight.device());
-  const WindowAxis rows("conv2d", x.size(1), weight.size(1), stride.h, dilation.h, padding.top, padding.bottom, padding.same);
-  const WindowAxis cols("conv2d", x.size(2), weight.size(2), stride.w, dilation.w, padding.left, padding.right, padding.same);
-  return {.n = x.size(0), .h = x.size(1), .w = x.size(2), .cin = x.size(3),
-          .cout = weight.size(0), .kh = weight.size(1), .kw = weight.size(2), .groups = groups,
-          .oh = rows.out, .ow = cols.out,
-          .stride_h = stride.h, .stride_w = stride.w, .dilation_h = dilation.h, .dilation_w = dilation.w,
-          .pad_top = rows.before, .pad_left = cols.before};
+  const WindowAxis rows("conv2d", x.size(1), weight.size(1), stride.h, dilation.h, padding.top, padding.bottom,
+                        padding.same);
+  const WindowAxis cols("conv2d", x.size(2), weight.size(2), stride.w, dilation.w, padding.left, padding.right,
+                        padding.same);
+  return {.n = x.size(0),
+          .h = x.size(1),
+          .w = x.size(2),
+          .cin = x.size(3),
+          .cout = weight.size(0),
+          .kh = weight.size(1),
+          .kw = weight.size(2),
+          .groups = groups,
+          .oh = rows.out,
+          .ow = cols.out,
+          .stride_h = stride.h,
+          .stride_w = stride.w,
+          .dilation_h = dilation.h,
+          .dilation_w = dilation.w,
+          .pad_top = rows.before,
+          .pad_left = cols.before};
 }
 
 struct Conv2d {
@@ -50,38 +66,46 @@ struct Conv2d {
       using T = typename decltype(type)::type;
       if (needs[0]) {
         out[0] = Tensor::empty({g.n, g.h, g.w, g.cin}, grad_y.dtype(), grad_y.device());
-        kernel::conv_backward_data(grad_y.device(),
-                                   ConvBackwardDataArgs<T>{.geometry = g, .grad_y = grad_y.data<T>(),
-                                                           .weight = weight.get(kName).data<T>(), .grad_x = out[0].mutable_data<T>()});
+        kernel::conv_backward_data(grad_y.device(), ConvBackwardDataArgs<T>{.geometry = g,
+                                                                            .grad_y = grad_y.data<T>(),
+                                                                            .weight = weight.get(kName).data<T>(),
+                                                                            .grad_x = out[0].mutable_data<T>()});
       }
       if (needs[1]) {
         out[1] = Tensor::empty({g.cout, g.kh, g.kw, g.cin / g.groups}, grad_y.dtype(), grad_y.device());
         if (needs[2]) out[2] = Tensor::empty({g.cout}, grad_y.dtype(), grad_y.device());
-        kernel::conv_backward_weight(grad_y.device(),
-                                     ConvBackwardWeightArgs<T>{.geometry = g, .grad_y = grad_y.data<T>(),
-                                                               .x = x.get(kName).data<T>(),
-                                                               .grad_weight = out[1].mutable_data<T>(),
-                                                               .grad_bias = out[2] ? out[2].mutable_data<T>() : nullptr});
+        kernel::conv_backward_weight(
+            grad_y.device(), ConvBackwardWeightArgs<T>{.geometry = g,
+                                                       .grad_y = grad_y.data<T>(),
+                                                       .x = x.get(kName).data<T>(),
+                                                       .grad_weight = out[1].mutable_data<T>(),
+                                                       .grad_bias = out[2] ? out[2].mutable_data<T>() : nullptr});
       } else if (needs[2]) {
         out[2] = Tensor::empty({g.cout}, grad_y.dtype(), grad_y.device());
-        kernel::reduce(grad_y.device(), ReduceArgs<T>{.reduction = Reduction::sum, .x = grad_y.data<T>(),
-                                                      .y = out[2].mutable_data<T>(), .index = nullptr, .outer = 1,
-                                                      .axis = g.n * g.oh * g.ow, .inner = g.cout});
+        kernel::reduce(grad_y.device(), ReduceArgs<T>{.reduction = Reduction::sum,
+                                                      .x = grad_y.data<T>(),
+                                                      .y = out[2].mutable_data<T>(),
+                                                      .index = nullptr,
+                                                      .outer = 1,
+                                                      .axis = g.n * g.oh * g.ow,
+                                                      .inner = g.cout});
       }
     });
     return out;
   }
 
-  static Tensor run(const ConvGeometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual,
-                    Activation activation) {
+  static Tensor run(const ConvGeometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                    const Tensor& residual, Activation activation) {
     Tensor y = Tensor::empty({g.n, g.oh, g.ow, g.cout}, x.dtype(), x.device());
     visit_floating(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::conv_forward(x.device(),
-                           ConvForwardArgs<T>{.geometry = g, .x = x.data<T>(), .weight = weight.data<T>(),
-                                              .bias = bias.defined() ? bias.data<T>() : nullptr,
-                                              .residual = residual.defined() ? residual.data<T>() : nullptr,
-                                              .y = y.mutable_data<T>(), .activation = activation});
+      kernel::conv_forward(x.device(), ConvForwardArgs<T>{.geometry = g,
+                                                          .x = x.data<T>(),
+                                                          .weight = weight.data<T>(),
+                                                          .bias = bias.defined() ? bias.data<T>() : nullptr,
+                                                          .residual = residual.defined() ? residual.data<T>() : nullptr,
+                                                          .y = y.mutable_data<T>(),
+                                                          .activation = activation});
     });
     return y;
   }
@@ -101,8 +125,9 @@ TL_INLINE Tensor conv2d_fused(const Tensor& x, const Tensor& weight, const Tenso
     return activate(residual.defined() ? y + residual : y, activation);
   }
   const ConvGeometry geometry = detail::conv_geometry(x, weight, bias, options);
-  require<ShapeError>(!residual.defined() || residual.shape() == Shape{geometry.n, geometry.oh, geometry.ow, geometry.cout},
-                      "conv2d_fused: residual must be like y; got ", residual.defined() ? residual.shape() : Shape());
+  require<ShapeError>(
+      !residual.defined() || residual.shape() == Shape{geometry.n, geometry.oh, geometry.ow, geometry.cout},
+      "conv2d_fused: residual must be like y; got ", residual.defined() ? residual.shape() : Shape());
   return detail::Conv2d::run(geometry, x, weight, bias, residual, activation);
 }
 

@@ -20,8 +20,12 @@ struct Dropout {
     Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
     visit_floating(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::dropout(x.device(), DropoutArgs<T>{.x = x.data<T>(), .y = y.mutable_data<T>(), .n = x.numel(), .group = group,
-                                                 .probability = static_cast<float>(probability), .seed = seed,
+      kernel::dropout(x.device(), DropoutArgs<T>{.x = x.data<T>(),
+                                                 .y = y.mutable_data<T>(),
+                                                 .n = x.numel(),
+                                                 .group = group,
+                                                 .probability = static_cast<float>(probability),
+                                                 .seed = seed,
                                                  .counter = counter});
     });
     return y;

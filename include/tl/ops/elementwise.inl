@@ -34,8 +34,14 @@ struct Binary {
     Tensor out = Tensor::empty(broadcast_shape(shape_a, shape_b, symbol), x.dtype(), x.device());
     visit_floating(x.dtype(), symbol, [&](auto type) {
       using T = typename decltype(type)::type;
-      BinaryArgs<T> args{.function = function, .a = x.data<T>(), .b = y.data<T>(), .y = out.mutable_data<T>(),
-                         .rank = out.rank(), .shape = {}, .stride_a = {}, .stride_b = {}};
+      BinaryArgs<T> args{.function = function,
+                         .a = x.data<T>(),
+                         .b = y.data<T>(),
+                         .y = out.mutable_data<T>(),
+                         .rank = out.rank(),
+                         .shape = {},
+                         .stride_a = {},
+                         .stride_b = {}};
       describe(out.shape(), args);
       kernel::binary(x.device(), args);
     });
@@ -67,7 +73,10 @@ struct Binary {
                                  .grad_y = grad_y.data<T>(),
                                  .grad_a = grad_a ? grad_a.mutable_data<T>() : nullptr,
                                  .grad_b = grad_b ? grad_b.mutable_data<T>() : nullptr,
-                                 .rank = grad_y.rank(), .shape = {}, .stride_a = {}, .stride_b = {}};
+                                 .rank = grad_y.rank(),
+                                 .shape = {},
+                                 .stride_a = {},
+                                 .stride_b = {}};
       describe(grad_y.shape(), args);
       kernel::binary_backward(grad_y.device(), args);
     });
@@ -104,8 +113,12 @@ struct Affine {
   void run(const Tensor& x, Tensor& y, double constant) const {
     visit_floating(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::affine(x.device(), AffineArgs<T>{.x = x.data<T>(), .y = y.mutable_data<T>(), .n = x.numel(),
-                                               .alpha = static_cast<T>(alpha), .beta = 0, .gamma = static_cast<T>(constant)});
+      kernel::affine(x.device(), AffineArgs<T>{.x = x.data<T>(),
+                                               .y = y.mutable_data<T>(),
+                                               .n = x.numel(),
+                                               .alpha = static_cast<T>(alpha),
+                                               .beta = 0,
+                                               .gamma = static_cast<T>(constant)});
     });
   }
 };
@@ -119,7 +132,8 @@ struct Unary {
     Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
     visit_floating(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::unary(x.device(), UnaryArgs<T>{.function = function, .x = x.data<T>(), .y = y.mutable_data<T>(), .n = x.numel()});
+      kernel::unary(x.device(),
+                    UnaryArgs<T>{.function = function, .x = x.data<T>(), .y = y.mutable_data<T>(), .n = x.numel()});
     });
     if (needs.any()) kept.keep(slope_from_y(function) ? y : x);
     return y;
@@ -129,8 +143,10 @@ struct Unary {
     Tensor grad_x = Tensor::empty(grad_y.shape(), grad_y.dtype(), grad_y.device());
     visit_floating(grad_y.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::unary_backward(grad_y.device(), UnaryBackwardArgs<T>{.function = function, .kept = kept.get(kName).data<T>(),
-                                                                   .grad_y = grad_y.data<T>(), .grad_x = grad_x.mutable_data<T>(),
+      kernel::unary_backward(grad_y.device(), UnaryBackwardArgs<T>{.function = function,
+                                                                   .kept = kept.get(kName).data<T>(),
+                                                                   .grad_y = grad_y.data<T>(),
+                                                                   .grad_x = grad_x.mutable_data<T>(),
                                                                    .n = grad_y.numel()});
     });
     return {grad_x};
@@ -177,12 +193,18 @@ TL_INLINE Tensor unary(UnaryFunction function, const Tensor& x) { return apply(d
 
 TL_INLINE Tensor activate(const Tensor& x, Activation activation) {
   switch (activation) {
-    case Activation::none: return x;
-    case Activation::relu: return relu(x);
-    case Activation::relu6: return relu6(x);
-    case Activation::silu: return silu(x);
-    case Activation::gelu: return gelu(x);
-    case Activation::hardswish: return hardswish(x);
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return relu(x);
+    case Activation::relu6:
+      return relu6(x);
+    case Activation::silu:
+      return silu(x);
+    case Activation::gelu:
+      return gelu(x);
+    case Activation::hardswish:
+      return hardswish(x);
   }
   fail<UsageError>("activate: unknown activation ", static_cast<int>(activation));
 }

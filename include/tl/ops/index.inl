@@ -18,8 +18,12 @@ struct GatherRows {
     Tensor y = Tensor::empty(result, x.dtype(), x.device());
     visit_floating(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::gather_rows(x.device(), GatherRowsArgs<T>{.x = x.data<T>(), .index = index.data<int32_t>(), .y = y.mutable_data<T>(),
-                                                        .count = index.numel(), .rows = rows, .cols = cols});
+      kernel::gather_rows(x.device(), GatherRowsArgs<T>{.x = x.data<T>(),
+                                                        .index = index.data<int32_t>(),
+                                                        .y = y.mutable_data<T>(),
+                                                        .count = index.numel(),
+                                                        .rows = rows,
+                                                        .cols = cols});
     });
     return y;
   }
@@ -28,10 +32,13 @@ struct GatherRows {
     Tensor grad_x = Tensor::zeros(input, grad_y.dtype(), grad_y.device());
     visit_floating(grad_y.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::scatter_add_rows(grad_y.device(),
-                               ScatterAddRowsArgs<T>{.y = grad_y.data<T>(), .index = index.data<int32_t>(),
-                                                     .x = grad_x.mutable_data<T>(), .count = index.numel(), .rows = rows,
-                                                     .cols = cols, .skip = static_cast<int32_t>(skip)});
+      kernel::scatter_add_rows(grad_y.device(), ScatterAddRowsArgs<T>{.y = grad_y.data<T>(),
+                                                                      .index = index.data<int32_t>(),
+                                                                      .x = grad_x.mutable_data<T>(),
+                                                                      .count = index.numel(),
+                                                                      .rows = rows,
+                                                                      .cols = cols,
+                                                                      .skip = static_cast<int32_t>(skip)});
     });
     return {grad_x};
   }
@@ -54,7 +61,8 @@ TL_INLINE Tensor gather(const Tensor& x, int axis, const Tensor& index) {
   const int64_t outer = x.shape().product(0, d), inner = x.shape().product(d + 1, x.rank());
   Tensor rows = index;
   if (outer > 1) {  // one row for each (outer, index)
-    require<ShapeError>(outer * x.size(d) <= std::numeric_limits<int32_t>::max(), "gather: ", x.shape(), " has too many rows");
+    require<ShapeError>(outer * x.size(d) <= std::numeric_limits<int32_t>::max(), "gather: ", x.shape(),
+                        " has too many rows");
     const Tensor host = index.to(kCpu);
     rows = Tensor::empty({outer * index.numel()}, DType::i32);
     int32_t* row = rows.mutable_data<int32_t>();

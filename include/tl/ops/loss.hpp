@@ -7,9 +7,9 @@ namespace tl::inline TL_ABI {
 enum class LossReduction { mean, sum, none };
 
 struct CrossEntropyOptions {
-  double label_smoothing = 0;     ///< share of the target spread evenly over all classes
-  Tensor class_weight = {};       ///< [C], or undefined for 1
-  int32_t ignore_index = -100;    ///< rows with this target count for nothing
+  double label_smoothing = 0;   ///< share of the target spread evenly over all classes
+  Tensor class_weight = {};     ///< [C], or undefined for 1
+  int32_t ignore_index = -100;  ///< rows with this target count for nothing
   LossReduction reduction = LossReduction::mean;
 };
 
@@ -17,8 +17,8 @@ struct CrossEntropyOptions {
 ///
 ///   loss_r = (1 - s) w[t_r] * -log p[r, t_r] + s / C * sum_c w[c] * -log p[r, c],  p = softmax(logits)
 ///
-/// The mean divides by sum_r w[t_r], the sum of weights of the rows that count: at batch size 1 class weights therefore do
-/// nothing. To accumulate over micro-batches add sums (LossReduction::sum) and divide once by the sum of
+/// The mean divides by sum_r w[t_r], the sum of weights of the rows that count: at batch size 1 class weights therefore
+/// do nothing. To accumulate over micro-batches add sums (LossReduction::sum) and divide once by the sum of
 /// cross_entropy_divisor. If every row is ignored, the mean is 0 and so is the gradient, where PyTorch gives NaN.
 /// Errors: ShapeError; UsageError for a target outside of [0, C). Differentiable in logits.
 /// PyTorch: torch.nn.functional.cross_entropy.

@@ -14,9 +14,12 @@ namespace detail {
 
 TL_INLINE Tensor reduce_loss(const Tensor& losses, LossReduction reduction) {
   switch (reduction) {
-    case LossReduction::mean: return mean(losses);
-    case LossReduction::sum: return sum(losses);
-    case LossReduction::none: break;
+    case LossReduction::mean:
+      return mean(losses);
+    case LossReduction::sum:
+      return sum(losses);
+    case LossReduction::none:
+      break;
   }
   return losses;
 }
@@ -37,11 +40,15 @@ struct CrossEntropy {
     visit_floating(logits.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::cross_entropy(logits.device(),
-                            CrossEntropyArgs<T>{.x = logits.data<T>(), .target = target.data<int32_t>(),
+                            CrossEntropyArgs<T>{.x = logits.data<T>(),
+                                                .target = target.data<int32_t>(),
                                                 .class_weight = class_weight ? class_weight.data<T>() : nullptr,
-                                                .loss = loss.mutable_data<T>(), .weight = weight.mutable_data<T>(),
-                                                .log_sum_exp = lse ? lse.mutable_data<T>() : nullptr, .rows = rows,
-                                                .cols = logits.size(1), .smoothing = static_cast<T>(smoothing),
+                                                .loss = loss.mutable_data<T>(),
+                                                .weight = weight.mutable_data<T>(),
+                                                .log_sum_exp = lse ? lse.mutable_data<T>() : nullptr,
+                                                .rows = rows,
+                                                .cols = logits.size(1),
+                                                .smoothing = static_cast<T>(smoothing),
                                                 .ignore_index = ignore_index});
     });
     if (needs.any()) {
@@ -57,12 +64,16 @@ struct CrossEntropy {
     visit_floating(logits.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::cross_entropy_backward(
-          logits.device(),
-          CrossEntropyBackwardArgs<T>{.x = logits.data<T>(), .target = target.data<int32_t>(),
-                                      .class_weight = class_weight ? class_weight.data<T>() : nullptr,
-                                      .log_sum_exp = log_sum_exp.get(kName).data<T>(), .grad_loss = grad_loss.data<T>(),
-                                      .grad_x = grad_x.mutable_data<T>(), .rows = logits.size(0), .cols = logits.size(1),
-                                      .smoothing = static_cast<T>(smoothing), .ignore_index = ignore_index});
+          logits.device(), CrossEntropyBackwardArgs<T>{.x = logits.data<T>(),
+                                                       .target = target.data<int32_t>(),
+                                                       .class_weight = class_weight ? class_weight.data<T>() : nullptr,
+                                                       .log_sum_exp = log_sum_exp.get(kName).data<T>(),
+                                                       .grad_loss = grad_loss.data<T>(),
+                                                       .grad_x = grad_x.mutable_data<T>(),
+                                                       .rows = logits.size(0),
+                                                       .cols = logits.size(1),
+                                                       .smoothing = static_cast<T>(smoothing),
+                                                       .ignore_index = ignore_index});
     });
     return {grad_x};
   }
@@ -133,8 +144,10 @@ struct Bce {
 
 template <class Rule>
 Tensor pairwise_loss(const Rule& rule, const Tensor& x, const Tensor& y, LossReduction reduction) {
-  require<ShapeError>(x.shape() == y.shape(), Rule::kName, ": both must have one shape, got ", x.shape(), " and ", y.shape());
-  require<DTypeError>(x.dtype() == y.dtype(), Rule::kName, ": both must have one type, got ", x.dtype(), " and ", y.dtype());
+  require<ShapeError>(x.shape() == y.shape(), Rule::kName, ": both must have one shape, got ", x.shape(), " and ",
+                      y.shape());
+  require<DTypeError>(x.dtype() == y.dtype(), Rule::kName, ": both must have one type, got ", x.dtype(), " and ",
+                      y.dtype());
   require<UsageError>(!y.requires_grad(), Rule::kName, ": targets get no gradient. Hint: detach() them.");
   require<DeviceError>(x.device().is_cpu() && y.device().is_cpu(), Rule::kName, ": there is no kernel for ", x.device(),
                        " yet");
@@ -145,8 +158,8 @@ Tensor pairwise_loss(const Rule& rule, const Tensor& x, const Tensor& y, LossRed
 
 TL_INLINE Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options) {
   require<ShapeError>(logits.rank() == 2, "cross_entropy: logits must be [N, C]; got ", logits.shape());
-  require<ShapeError>(target.shape() == Shape{logits.size(0)}, "cross_entropy: target must be [N] with N = ", logits.size(0),
-                      "; got ", target.shape());
+  require<ShapeError>(target.shape() == Shape{logits.size(0)},
+                      "cross_entropy: target must be [N] with N = ", logits.size(0), "; got ", target.shape());
   require<DTypeError>(target.dtype() == DType::i32, "cross_entropy: target must be i32, got ", target.dtype());
   const Tensor& weight = options.class_weight;
   require<ShapeError>(!weight.defined() || weight.shape() == Shape{logits.size(1)},
@@ -160,7 +173,8 @@ TL_INLINE Tensor cross_entropy(const Tensor& logits, const Tensor& target, const
                         "cross_entropy: a target must be in [0, ", logits.size(1), ") or ", options.ignore_index,
                         " (ignored), got ", t);
 
-  const Tensor losses = apply(detail::CrossEntropy{options.label_smoothing, options.ignore_index, weight, target, {}, {}}, logits);
+  const Tensor losses =
+      apply(detail::CrossEntropy{options.label_smoothing, options.ignore_index, weight, target, {}, {}}, logits);
   if (options.reduction != LossReduction::mean) return detail::reduce_loss(losses, options.reduction);
   const double divisor = cross_entropy_divisor(target, options);
   return affine(sum(losses), divisor > 0 ? 1 / divisor : 0, 0);
@@ -178,7 +192,8 @@ TL_INLINE double cross_entropy_divisor(const Tensor& target, const CrossEntropyO
 }
 
 TL_INLINE Tensor mse_loss(const Tensor& x, const Tensor& y, LossReduction reduction) {
-  require<ShapeError>(x.shape() == y.shape(), "mse_loss: both must have one shape, got ", x.shape(), " and ", y.shape());
+  require<ShapeError>(x.shape() == y.shape(), "mse_loss: both must have one shape, got ", x.shape(), " and ",
+                      y.shape());
   return detail::reduce_loss(square(x - y), reduction);
 }
 

@@ -17,8 +17,15 @@ struct Product {
   void run(const Tensor& a, const Tensor& b, Tensor& c, const Tensor& bias = {}) const {
     visit_floating(a.dtype(), "matmul", [&](auto type) {
       using T = typename decltype(type)::type;
-      GemmArgs<T> args{.a = a.data<T>(), .b = b.data<T>(), .c = c.mutable_data<T>(), .m = m, .n = n, .k = k,
-                       .lda = transpose_a ? m : k, .ldb = transpose_b ? k : n, .ldc = n};
+      GemmArgs<T> args{.a = a.data<T>(),
+                       .b = b.data<T>(),
+                       .c = c.mutable_data<T>(),
+                       .m = m,
+                       .n = n,
+                       .k = k,
+                       .lda = transpose_a ? m : k,
+                       .ldb = transpose_b ? k : n,
+                       .ldc = n};
       args.transpose_a = transpose_a;
       args.transpose_b = transpose_b;
       args.bias = bias.defined() ? bias.data<T>() : nullptr;
@@ -105,7 +112,8 @@ struct Linear {
 
 TL_INLINE Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
   require<ShapeError>(a.rank() >= 2 && b.rank() >= 2, "matmul: expected matrices, got ", a.shape(), " and ", b.shape());
-  require<DTypeError>(a.dtype() == b.dtype(), "matmul: both sides must have one type, got ", a.dtype(), " and ", b.dtype());
+  require<DTypeError>(a.dtype() == b.dtype(), "matmul: both sides must have one type, got ", a.dtype(), " and ",
+                      b.dtype());
   require<DeviceError>(a.device() == b.device(), "matmul: both sides must be on one device, got ", a.device(), " and ",
                        b.device());
   const bool ta = options.transpose_a, tb = options.transpose_b;
@@ -114,23 +122,24 @@ TL_INLINE Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& o
                       ta ? " transposed" : "", " and ", b.shape(), tb ? " transposed" : "");
   const Shape result = a.shape().with(-2, m).with(-1, n);
   if (b.rank() == 2) {
-    if (ta && a.rank() > 2)
-      return matmul(transpose(a), b, {.transpose_a = false, .transpose_b = tb});
+    if (ta && a.rank() > 2) return matmul(transpose(a), b, {.transpose_a = false, .transpose_b = tb});
     const int64_t rows = a.shape().product(0, a.rank() - 2) * m;
     return apply(detail::Matmul{{1, rows, n, k, ta, tb}, result, {}, {}, {}, {}}, a, b);
   }
   bool same = a.rank() == b.rank();
   for (int d = 0; same && d < a.rank() - 2; ++d) same = a.size(d) == b.size(d);
-  require<ShapeError>(same, "matmul: leading sizes must be equal, or b a single matrix; got ", a.shape(), " and ", b.shape());
+  require<ShapeError>(same, "matmul: leading sizes must be equal, or b a single matrix; got ", a.shape(), " and ",
+                      b.shape());
   return apply(detail::Matmul{{a.shape().product(0, a.rank() - 2), m, n, k, ta, tb}, result, {}, {}, {}, {}}, a, b);
 }
 
 TL_INLINE Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   require<ShapeError>(weight.rank() == 2, "linear: weight must be [Out, In]; got ", weight.shape());
-  require<ShapeError>(x.rank() >= 1 && x.size(-1) == weight.size(1), "linear: x must be [..., In] with In = ",
-                      weight.size(1), "; got ", x.shape());
-  require<ShapeError>(!bias.defined() || bias.shape() == Shape{weight.size(0)}, "linear: bias must be [Out] with Out = ",
-                      weight.size(0), "; got ", bias.defined() ? bias.shape() : Shape());
+  require<ShapeError>(x.rank() >= 1 && x.size(-1) == weight.size(1),
+                      "linear: x must be [..., In] with In = ", weight.size(1), "; got ", x.shape());
+  require<ShapeError>(!bias.defined() || bias.shape() == Shape{weight.size(0)},
+                      "linear: bias must be [Out] with Out = ", weight.size(0), "; got ",
+                      bias.defined() ? bias.shape() : Shape());
   require<DTypeError>(x.dtype() == weight.dtype(), "linear: x is ", x.dtype(), ", weight is ", weight.dtype());
   require<DeviceError>(x.device() == weight.device(), "linear: x is on ", x.device(), ", weight on ", weight.device());
   return apply(detail::Linear{}, x, weight, bias);

@@ -15,10 +15,10 @@ struct BatchNormOptions {
 /// y = activation(gamma (x - mean) / sqrt(variance + eps) + beta + residual), for each channel.
 ///
 /// x [..., C]; gamma, beta [C], undefined for 1 and 0; running_mean, running_var [C]; residual like x, or undefined.
-/// In training mean and variance (biased) are the batch's, and running_var moves towards the unbiased variance, as PyTorch
-/// does; otherwise they are the running ones. Differentiable in x, gamma, beta and residual.
-/// Errors: ShapeError; UsageError when training on a single value a channel.
-/// Paper: Ioffe and Szegedy, "Batch normalization", 2015. PyTorch: torch.nn.functional.batch_norm, channels second.
+/// In training mean and variance (biased) are the batch's, and running_var moves towards the unbiased variance, as
+/// PyTorch does; otherwise they are the running ones. Differentiable in x, gamma, beta and residual. Errors:
+/// ShapeError; UsageError when training on a single value a channel. Paper: Ioffe and Szegedy, "Batch normalization",
+/// 2015. PyTorch: torch.nn.functional.batch_norm, channels second.
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tensor& running_mean, Tensor& running_var,
                   const BatchNormOptions& options = {}, const Tensor& residual = {});
 

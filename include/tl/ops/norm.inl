@@ -15,9 +15,11 @@ struct BatchNorm {
   Kept x, y, gamma, mean, rstd;
   Tensor batch_mean, batch_rstd;  // between run() and keep()
 
-  Tensor forward(const Needs& needs, const Tensor& in, const Tensor& weight, const Tensor& bias, const Tensor& residual) {
+  Tensor forward(const Needs& needs, const Tensor& in, const Tensor& weight, const Tensor& bias,
+                 const Tensor& residual) {
     Tensor out = Tensor::empty(in.shape(), in.dtype(), in.device());
-    visit_floating(in.dtype(), kName, [&](auto type) { run<typename decltype(type)::type>(in, weight, bias, residual, out); });
+    visit_floating(in.dtype(), kName,
+                   [&](auto type) { run<typename decltype(type)::type>(in, weight, bias, residual, out); });
     if (!needs.any()) {
       batch_mean = batch_rstd = Tensor();
       return out;
@@ -46,13 +48,21 @@ struct BatchNorm {
       using T = typename decltype(type)::type;
       const auto read = [](const Kept& kept) { return kept ? kept.get(kName).template data<T>() : nullptr; };
       const auto write = [](Tensor& tensor) { return tensor ? tensor.mutable_data<T>() : nullptr; };
-      kernel::batch_norm_backward(
-          grad_y.device(),
-          BatchNormBackwardArgs<T>{.grad_y = grad_y.data<T>(), .x = read(x), .y = read(y), .gamma = read(gamma),
-                                   .mean = read(mean), .rstd = read(rstd), .grad_x = write(out[0]),
-                                   .grad_gamma = write(out[1]), .grad_beta = write(out[2]), .grad_residual = write(out[3]),
-                                   .rows = grad_y.numel() / std::max<int64_t>(channels, 1), .channels = channels,
-                                   .activation = options.activation, .frozen_statistics = !options.training});
+      kernel::batch_norm_backward(grad_y.device(),
+                                  BatchNormBackwardArgs<T>{.grad_y = grad_y.data<T>(),
+                                                           .x = read(x),
+                                                           .y = read(y),
+                                                           .gamma = read(gamma),
+                                                           .mean = read(mean),
+                                                           .rstd = read(rstd),
+                                                           .grad_x = write(out[0]),
+                                                           .grad_gamma = write(out[1]),
+                                                           .grad_beta = write(out[2]),
+                                                           .grad_residual = write(out[3]),
+                                                           .rows = grad_y.numel() / std::max<int64_t>(channels, 1),
+                                                           .channels = channels,
+                                                           .activation = options.activation,
+                                                           .frozen_statistics = !options.training});
     });
     if (needs[3] && !masked) out[3] = grad_y;
     return out;
@@ -70,12 +80,14 @@ struct BatchNorm {
     if (options.training) {
       Tensor variance = Tensor::empty({channels}, in.dtype());
       T* var = variance.mutable_data<T>();
-      kernel::batch_statistics(in.device(), BatchStatisticsArgs<T>{.x = in.data<T>(), .mean = mu, .variance = var,
-                                                                   .rows = rows, .channels = channels});
+      kernel::batch_statistics(
+          in.device(),
+          BatchStatisticsArgs<T>{.x = in.data<T>(), .mean = mu, .variance = var, .rows = rows, .channels = channels});
       const double unbias = static_cast<double>(rows) / static_cast<double>(rows - 1);
       move(running_mean, mu, 1.0);
       move(running_var, var, unbias);
-      for (int64_t c = 0; c < channels; ++c) r[c] = static_cast<T>(1 / std::sqrt(static_cast<double>(var[c]) + options.eps));
+      for (int64_t c = 0; c < channels; ++c)
+        r[c] = static_cast<T>(1 / std::sqrt(static_cast<double>(var[c]) + options.eps));
     } else {
       const T* from = running_mean.data<T>();
       const T* var = running_var.data<T>();
@@ -91,10 +103,15 @@ struct BatchNorm {
       a[c] = weight.defined() ? weight.data<T>()[c] * r[c] : r[c];
       b[c] = (bias.defined() ? bias.data<T>()[c] : T(0)) - mu[c] * a[c];
     }
-    kernel::channel_affine(in.device(), ChannelAffineArgs<T>{.x = in.data<T>(), .scale = a, .shift = b,
-                                                             .residual = residual.defined() ? residual.data<T>() : nullptr,
-                                                             .y = out.mutable_data<T>(), .rows = rows, .channels = channels,
-                                                             .activation = options.activation});
+    kernel::channel_affine(in.device(),
+                           ChannelAffineArgs<T>{.x = in.data<T>(),
+                                                .scale = a,
+                                                .shift = b,
+                                                .residual = residual.defined() ? residual.data<T>() : nullptr,
+                                                .y = out.mutable_data<T>(),
+                                                .rows = rows,
+                                                .channels = channels,
+                                                .activation = options.activation});
   }
 
   template <class T>
@@ -119,10 +136,14 @@ struct LayerNorm {
     Tensor r = needs.any() ? Tensor::empty({rows}, in.dtype(), in.device()) : Tensor();
     visit_floating(in.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::layer_norm(in.device(), LayerNormArgs<T>{.x = in.data<T>(), .gamma = weight ? weight.data<T>() : nullptr,
-                                                       .beta = bias ? bias.data<T>() : nullptr, .y = y.mutable_data<T>(),
+      kernel::layer_norm(in.device(), LayerNormArgs<T>{.x = in.data<T>(),
+                                                       .gamma = weight ? weight.data<T>() : nullptr,
+                                                       .beta = bias ? bias.data<T>() : nullptr,
+                                                       .y = y.mutable_data<T>(),
                                                        .mean = mu ? mu.mutable_data<T>() : nullptr,
-                                                       .rstd = r ? r.mutable_data<T>() : nullptr, .rows = rows, .cols = cols,
+                                                       .rstd = r ? r.mutable_data<T>() : nullptr,
+                                                       .rows = rows,
+                                                       .cols = cols,
                                                        .eps = static_cast<T>(eps)});
     });
     if (needs.any()) {
@@ -144,11 +165,15 @@ struct LayerNorm {
       using T = typename decltype(type)::type;
       const auto write = [](Tensor& tensor) { return tensor ? tensor.mutable_data<T>() : nullptr; };
       kernel::layer_norm_backward(grad_y.device(),
-                                  LayerNormBackwardArgs<T>{.grad_y = grad_y.data<T>(), .x = x.get(kName).data<T>(),
+                                  LayerNormBackwardArgs<T>{.grad_y = grad_y.data<T>(),
+                                                           .x = x.get(kName).data<T>(),
                                                            .gamma = gamma ? gamma.get(kName).data<T>() : nullptr,
-                                                           .mean = mean.get(kName).data<T>(), .rstd = rstd.get(kName).data<T>(),
-                                                           .grad_x = write(out[0]), .grad_gamma = write(out[1]),
-                                                           .grad_beta = write(out[2]), .rows = grad_y.numel() / std::max<int64_t>(cols, 1),
+                                                           .mean = mean.get(kName).data<T>(),
+                                                           .rstd = rstd.get(kName).data<T>(),
+                                                           .grad_x = write(out[0]),
+                                                           .grad_gamma = write(out[1]),
+                                                           .grad_beta = write(out[2]),
+                                                           .rows = grad_y.numel() / std::max<int64_t>(cols, 1),
                                                            .cols = cols});
     });
     return out;
@@ -162,29 +187,30 @@ TL_INLINE Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& 
   require<ShapeError>(x.rank() >= 2, "batch_norm: x must be [..., C] with at least two dimensions; got ", x.shape());
   const Shape channels{x.size(-1)};
   const auto check = [&](const Tensor& tensor, std::string_view what, bool optional) {
-    require<ShapeError>(tensor.defined() ? tensor.shape() == channels : optional, "batch_norm: ", what, " must be [C] with C = ",
-                        x.size(-1), "; got ", tensor.defined() ? tensor.shape() : Shape());
+    require<ShapeError>(tensor.defined() ? tensor.shape() == channels : optional, "batch_norm: ", what,
+                        " must be [C] with C = ", x.size(-1), "; got ", tensor.defined() ? tensor.shape() : Shape());
   };
   check(gamma, "gamma", true);
   check(beta, "beta", true);
   check(running_mean, "running_mean", options.training);
   check(running_var, "running_var", options.training);
-  require<ShapeError>(!residual.defined() || residual.shape() == x.shape(), "batch_norm: residual must be like x, ", x.shape(),
-                      "; got ", residual.defined() ? residual.shape() : Shape());
+  require<ShapeError>(!residual.defined() || residual.shape() == x.shape(), "batch_norm: residual must be like x, ",
+                      x.shape(), "; got ", residual.defined() ? residual.shape() : Shape());
   require<UsageError>(!options.training || x.numel() > x.size(-1),
                       "batch_norm: training needs more than one value a channel, got ", x.shape(),
                       ". Hint: a last batch of one picture; drop it, or freeze the layer.");
   const auto fused = options.activation;
   require<UsageError>(fused == Activation::none || fused == Activation::relu || fused == Activation::relu6,
                       "batch_norm: only relu and relu6 can be fused");
-  return apply(detail::BatchNorm{options, running_mean, running_var, {}, {}, {}, {}, {}, {}, {}}, x, gamma, beta, residual);
+  return apply(detail::BatchNorm{options, running_mean, running_var, {}, {}, {}, {}, {}, {}, {}}, x, gamma, beta,
+               residual);
 }
 
 TL_INLINE Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps) {
   require<ShapeError>(x.rank() >= 1, "layer_norm: x must be [..., C]; got ", x.shape());
   const auto check = [&](const Tensor& tensor, std::string_view what) {
-    require<ShapeError>(!tensor.defined() || tensor.shape() == Shape{x.size(-1)}, "layer_norm: ", what, " must be [C] with C = ",
-                        x.size(-1), "; got ", tensor.defined() ? tensor.shape() : Shape());
+    require<ShapeError>(!tensor.defined() || tensor.shape() == Shape{x.size(-1)}, "layer_norm: ", what,
+                        " must be [C] with C = ", x.size(-1), "; got ", tensor.defined() ? tensor.shape() : Shape());
   };
   check(gamma, "gamma");
   check(beta, "beta");

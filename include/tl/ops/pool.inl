@@ -14,8 +14,9 @@ TL_INLINE PoolGeometry pool_geometry(std::string_view operation, const Tensor& x
   const Pair stride(asked.h == 0 ? kernel.h : asked.h, asked.w == 0 ? kernel.w : asked.w);
   WindowAxis rows(operation, x.size(1), kernel.h, stride.h, 1, padding.top, padding.bottom, padding.same);
   WindowAxis cols(operation, x.size(2), kernel.w, stride.w, 1, padding.left, padding.right, padding.same);
-  require<UsageError>(rows.before < kernel.h && cols.before < kernel.w && padding.bottom < kernel.h && padding.right < kernel.w,
-                      operation, ": padding must be smaller than the kernel, so that no window is empty");
+  require<UsageError>(
+      rows.before < kernel.h && cols.before < kernel.w && padding.bottom < kernel.h && padding.right < kernel.w,
+      operation, ": padding must be smaller than the kernel, so that no window is empty");
   const auto hang_over = [](WindowAxis& axis, int64_t size, int64_t k, int64_t s, int64_t front, int64_t back) {
     if ((size + front + back - k) % s != 0 && axis.out * s < size + front) ++axis.out;
   };
@@ -23,9 +24,19 @@ TL_INLINE PoolGeometry pool_geometry(std::string_view operation, const Tensor& x
     hang_over(rows, x.size(1), kernel.h, stride.h, padding.top, padding.bottom);
     hang_over(cols, x.size(2), kernel.w, stride.w, padding.left, padding.right);
   }
-  return {.n = x.size(0), .h = x.size(1), .w = x.size(2), .c = x.size(3), .oh = rows.out, .ow = cols.out,
-          .kh = kernel.h, .kw = kernel.w, .stride_h = stride.h, .stride_w = stride.w,
-          .pad_top = rows.before, .pad_left = cols.before, .count_include_pad = count_include_pad};
+  return {.n = x.size(0),
+          .h = x.size(1),
+          .w = x.size(2),
+          .c = x.size(3),
+          .oh = rows.out,
+          .ow = cols.out,
+          .kh = kernel.h,
+          .kw = kernel.w,
+          .stride_h = stride.h,
+          .stride_w = stride.w,
+          .pad_top = rows.before,
+          .pad_left = cols.before,
+          .count_include_pad = count_include_pad};
 }
 
 struct MaxPool2d {
@@ -40,7 +51,9 @@ struct MaxPool2d {
     Tensor places = needs.any() ? Tensor::empty(shape, DType::i32, x.device()) : Tensor();
     visit_floating(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::max_pool(x.device(), MaxPoolArgs<T>{.geometry = g, .x = x.data<T>(), .y = y.mutable_data<T>(),
+      kernel::max_pool(x.device(), MaxPoolArgs<T>{.geometry = g,
+                                                  .x = x.data<T>(),
+                                                  .y = y.mutable_data<T>(),
                                                   .index = places ? places.mutable_data<int32_t>() : nullptr});
     });
     if (places) index.keep(places);
@@ -52,7 +65,8 @@ struct MaxPool2d {
     Tensor grad_x = Tensor::empty({g.n, g.h, g.w, g.c}, grad_y.dtype(), grad_y.device());
     visit_floating(grad_y.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::max_pool_backward(grad_y.device(), MaxPoolBackwardArgs<T>{.geometry = g, .grad_y = grad_y.data<T>(),
+      kernel::max_pool_backward(grad_y.device(), MaxPoolBackwardArgs<T>{.geometry = g,
+                                                                        .grad_y = grad_y.data<T>(),
                                                                         .index = index.get(kName).data<int32_t>(),
                                                                         .grad_x = grad_x.mutable_data<T>()});
     });
@@ -79,8 +93,9 @@ struct AvgPool2d {
     Tensor grad_x = Tensor::empty({g.n, g.h, g.w, g.c}, grad_y.dtype(), grad_y.device());
     visit_floating(grad_y.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::avg_pool_backward(grad_y.device(), AvgPoolBackwardArgs<T>{.geometry = g, .grad_y = grad_y.data<T>(),
-                                                                        .grad_x = grad_x.mutable_data<T>()});
+      kernel::avg_pool_backward(
+          grad_y.device(),
+          AvgPoolBackwardArgs<T>{.geometry = g, .grad_y = grad_y.data<T>(), .grad_x = grad_x.mutable_data<T>()});
     });
     return {grad_x};
   }

@@ -29,9 +29,13 @@ struct Reduce {
     Tensor places = extreme && needs.any() ? Tensor::empty(shape, DType::i32, x.device()) : Tensor();
     visit_floating(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::reduce(x.device(), ReduceArgs<T>{.reduction = reduction, .x = x.data<T>(), .y = y.mutable_data<T>(),
+      kernel::reduce(x.device(), ReduceArgs<T>{.reduction = reduction,
+                                               .x = x.data<T>(),
+                                               .y = y.mutable_data<T>(),
                                                .index = places ? places.mutable_data<int32_t>() : nullptr,
-                                               .outer = outer(), .axis = axis(), .inner = inner()});
+                                               .outer = outer(),
+                                               .axis = axis(),
+                                               .inner = inner()});
     });
     if (places) index.keep(places);
     return y;
@@ -50,7 +54,9 @@ struct Reduce {
       kernel::scatter_axis(grad_y.device(), ScatterAxisArgs<T>{.grad_y = grad_y.data<T>(),
                                                                .index = index.get(kName).data<int32_t>(),
                                                                .grad_x = grad_x.mutable_data<T>(),
-                                                               .outer = outer(), .axis = axis(), .inner = inner()});
+                                                               .outer = outer(),
+                                                               .axis = axis(),
+                                                               .inner = inner()});
     });
     return {grad_x};
   }
@@ -97,9 +103,13 @@ struct TakePlaces {
     Tensor grad_x = Tensor::zeros(input, grad_y.dtype(), grad_y.device());
     visit_floating(grad_y.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::scatter_add_rows(grad_y.device(), ScatterAddRowsArgs<T>{.y = grad_y.data<T>(), .index = places.data<int32_t>(),
-                                                                      .x = grad_x.mutable_data<T>(), .count = grad_y.numel(),
-                                                                      .rows = grad_x.numel(), .cols = 1, .skip = -1});
+      kernel::scatter_add_rows(grad_y.device(), ScatterAddRowsArgs<T>{.y = grad_y.data<T>(),
+                                                                      .index = places.data<int32_t>(),
+                                                                      .x = grad_x.mutable_data<T>(),
+                                                                      .count = grad_y.numel(),
+                                                                      .rows = grad_x.numel(),
+                                                                      .cols = 1,
+                                                                      .skip = -1});
     });
     return {grad_x};
   }
@@ -127,9 +137,13 @@ TL_INLINE Tensor argmax(const Tensor& x, int axis) {
   Tensor values = Tensor::empty(index.shape(), x.dtype(), x.device());
   visit_floating(x.dtype(), "argmax", [&](auto type) {
     using T = typename decltype(type)::type;
-    kernel::reduce(x.device(), ReduceArgs<T>{.reduction = Reduction::max, .x = x.data<T>(), .y = values.mutable_data<T>(),
-                                             .index = index.mutable_data<int32_t>(), .outer = x.shape().product(0, d),
-                                             .axis = x.size(d), .inner = x.shape().product(d + 1, x.rank())});
+    kernel::reduce(x.device(), ReduceArgs<T>{.reduction = Reduction::max,
+                                             .x = x.data<T>(),
+                                             .y = values.mutable_data<T>(),
+                                             .index = index.mutable_data<int32_t>(),
+                                             .outer = x.shape().product(0, d),
+                                             .axis = x.size(d),
+                                             .inner = x.shape().product(d + 1, x.rank())});
   });
   return index;
 }
@@ -153,8 +167,12 @@ TL_INLINE TopK top_k(const Tensor& x, int64_t k) {
   Tensor values = Tensor::empty(shape, x.dtype()), indices = Tensor::empty(shape, DType::i32);
   visit_floating(x.dtype(), "top_k", [&](auto type) {
     using T = typename decltype(type)::type;
-    kernel::top_k(x.device(), TopKArgs<T>{.x = x.data<T>(), .values = values.mutable_data<T>(),
-                                          .index = indices.mutable_data<int32_t>(), .rows = rows, .cols = cols, .k = k});
+    kernel::top_k(x.device(), TopKArgs<T>{.x = x.data<T>(),
+                                          .values = values.mutable_data<T>(),
+                                          .index = indices.mutable_data<int32_t>(),
+                                          .rows = rows,
+                                          .cols = cols,
+                                          .k = k});
   });
   Tensor places = indices.clone();
   int32_t* place = places.mutable_data<int32_t>();

@@ -5,7 +5,8 @@
 
 namespace tl::inline TL_ABI {
 
-/// exp(x_i) / sum_j exp(x_j) over the last dimension. Differentiable. A row of -inf alone gives zeros, where PyTorch gives NaN.
+/// exp(x_i) / sum_j exp(x_j) over the last dimension. Differentiable. A row of -inf alone gives zeros, where PyTorch
+/// gives NaN.
 Tensor softmax(const Tensor& x);
 
 /// log(softmax(x)) over the last dimension, computed without cancellation. Differentiable.

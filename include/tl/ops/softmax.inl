@@ -15,8 +15,11 @@ struct Softmax {
     Tensor out = Tensor::empty(x.shape(), x.dtype(), x.device());
     visit_floating(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::softmax(x.device(), SoftmaxArgs<T>{.x = x.data<T>(), .y = out.mutable_data<T>(), .rows = rows(x),
-                                                 .cols = x.size(-1), .logarithm = logarithm});
+      kernel::softmax(x.device(), SoftmaxArgs<T>{.x = x.data<T>(),
+                                                 .y = out.mutable_data<T>(),
+                                                 .rows = rows(x),
+                                                 .cols = x.size(-1),
+                                                 .logarithm = logarithm});
     });
     if (needs.any()) y.keep(out);
     return out;
@@ -26,9 +29,12 @@ struct Softmax {
     Tensor grad_x = Tensor::empty(grad_y.shape(), grad_y.dtype(), grad_y.device());
     visit_floating(grad_y.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::softmax_backward(grad_y.device(), SoftmaxBackwardArgs<T>{.y = y.get(kName).data<T>(), .grad_y = grad_y.data<T>(),
-                                                                       .grad_x = grad_x.mutable_data<T>(), .rows = rows(grad_y),
-                                                                       .cols = grad_y.size(-1), .logarithm = logarithm});
+      kernel::softmax_backward(grad_y.device(), SoftmaxBackwardArgs<T>{.y = y.get(kName).data<T>(),
+                                                                       .grad_y = grad_y.data<T>(),
+                                                                       .grad_x = grad_x.mutable_data<T>(),
+                                                                       .rows = rows(grad_y),
+                                                                       .cols = grad_y.size(-1),
+                                                                       .logarithm = logarithm});
     });
     return {grad_x};
   }

@@ -28,8 +28,13 @@ TL_INLINE void copy_strided(const Tensor& x, int64_t offset_x, const Strides& st
   if (shape.numel() == 0) return;
   visit_floating(x.dtype(), "copy", [&](auto type) {
     using T = typename decltype(type)::type;
-    CopyStridedArgs<T> args{.x = x.data<T>() + offset_x, .y = y.mutable_data<T>() + offset_y, .rank = shape.rank(),
-                            .shape = {}, .stride_x = {}, .stride_y = {}, .accumulate = false};
+    CopyStridedArgs<T> args{.x = x.data<T>() + offset_x,
+                            .y = y.mutable_data<T>() + offset_y,
+                            .rank = shape.rank(),
+                            .shape = {},
+                            .stride_x = {},
+                            .stride_y = {},
+                            .accumulate = false};
     for (int d = 0; d < shape.rank(); ++d) {
       args.shape[d] = shape[d];
       args.stride_x[d] = stride_x[static_cast<size_t>(d)];
@@ -155,8 +160,8 @@ struct Pad {
 
   Gradients backward(const Needs&, const Tensor& grad_y) const {
     Tensor grad_x = Tensor::empty(input, grad_y.dtype(), grad_y.device());
-    copy_strided(grad_y, offset(grad_y.shape()), contiguous_strides(grad_y.shape()), grad_x, 0, contiguous_strides(input),
-                 input);
+    copy_strided(grad_y, offset(grad_y.shape()), contiguous_strides(grad_y.shape()), grad_x, 0,
+                 contiguous_strides(input), input);
     return {grad_x};
   }
 
@@ -245,8 +250,9 @@ TL_INLINE Tensor slice(const Tensor& x, int axis, int64_t first, int64_t last, i
   const int64_t size = x.size(d);
   if (first < 0) first += size;
   if (last < 0) last += size;
-  require<ShapeError>(0 <= first && first <= last && last <= size && step >= 1, "slice: expected 0 <= first <= last <= ",
-                      size, " and step >= 1 along axis ", axis, " of ", x.shape(), "; got ", first, ", ", last, ", ", step);
+  require<ShapeError>(0 <= first && first <= last && last <= size && step >= 1,
+                      "slice: expected 0 <= first <= last <= ", size, " and step >= 1 along axis ", axis, " of ",
+                      x.shape(), "; got ", first, ", ", last, ", ", step);
   return apply(detail::Slice{d, first, (last - first + step - 1) / step, step, {}}, x);
 }
 
@@ -257,7 +263,8 @@ TL_INLINE Tensor concat(std::span<const Tensor> parts, int axis) {
     const bool fits = part.rank() == parts[0].rank() && part.shape().with(d, 0) == parts[0].shape().with(d, 0);
     require<ShapeError>(fits, "concat: shapes must agree outside of axis ", axis, "; got ", parts[0].shape(), " and ",
                         part.shape());
-    require<DTypeError>(part.dtype() == parts[0].dtype(), "concat: expected ", parts[0].dtype(), ", got ", part.dtype());
+    require<DTypeError>(part.dtype() == parts[0].dtype(), "concat: expected ", parts[0].dtype(), ", got ",
+                        part.dtype());
   }
   return apply(detail::Concat{d, {}}, parts);
 }

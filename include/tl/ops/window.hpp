@@ -16,8 +16,8 @@ struct WindowAxis {
   WindowAxis(std::string_view operation, int64_t size, int64_t kernel, int64_t stride, int64_t dilation, int64_t front,
              int64_t back, bool same) {
     require<UsageError>(stride >= 1 && dilation >= 1 && kernel >= 1 && front >= 0 && back >= 0, operation,
-                        ": kernel, stride and dilation must be at least 1 and padding at least 0; got ", kernel, ", ", stride,
-                        ", ", dilation, " and ", front, ", ", back);
+                        ": kernel, stride and dilation must be at least 1 and padding at least 0; got ", kernel, ", ",
+                        stride, ", ", dilation, " and ", front, ", ", back);
     const int64_t reach = dilation * (kernel - 1) + 1;
     if (same) {
       out = (size + stride - 1) / stride;

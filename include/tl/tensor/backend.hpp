@@ -60,14 +60,15 @@ const KernelTable<T>& kernels_of(Device device, std::string_view operation) {
 
 /// `kernel::gemm(device, args)` runs the device's gemm; one function for each line of TL_KERNELS.
 namespace kernel {
-#define TL_DEFINE_CALL(name, Args)                                                                               \
-  template <class T>                                                                                             \
-  void name(Device device, const Args<T>& args) {                                                                \
-    const auto function = kernels_of<T>(device, #name).name;                                                     \
-    require<DeviceError>(function != nullptr, #name ": there is no CUDA kernel for this operation yet. "         \
-                                                    "Hint: move the tensors to the CPU for it.");                \
-    const FlushDenormals flush;                                                                                  \
-    function(args);                                                                                              \
+#define TL_DEFINE_CALL(name, Args)                                            \
+  template <class T>                                                          \
+  void name(Device device, const Args<T>& args) {                             \
+    const auto function = kernels_of<T>(device, #name).name;                  \
+    require<DeviceError>(function != nullptr, #name                           \
+                         ": there is no CUDA kernel for this operation yet. " \
+                         "Hint: move the tensors to the CPU for it.");        \
+    const FlushDenormals flush;                                               \
+    function(args);                                                           \
   }
 TL_KERNELS(TL_DEFINE_CALL)
 #undef TL_DEFINE_CALL

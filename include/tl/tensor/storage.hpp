@@ -41,8 +41,8 @@ class Storage {
   Device device() const { return device_; }
   bool writable() const { return writable_; }
 
-  /// Changes whenever the content is handed out for writing, to a number that no storage had before: equal versions mean
-  /// equal content. Autograd and caches of derived values compare it.
+  /// Changes whenever the content is handed out for writing, to a number that no storage had before: equal versions
+  /// mean equal content. Autograd and caches of derived values compare it.
   uint64_t version() const { return version_; }
   void bump_version() { version_ = next_version(); }
 

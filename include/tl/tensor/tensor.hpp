@@ -121,8 +121,9 @@ class Tensor {
 
   void* raw_mutable_data() {
     const Body& b = body("mutable_data");
-    require<UsageError>(b.storage->writable(), "Tensor: this tensor views read-only memory, such as a mapped file. "
-                                               "Hint: change a clone().");
+    require<UsageError>(b.storage->writable(),
+                        "Tensor: this tensor views read-only memory, such as a mapped file. "
+                        "Hint: change a clone().");
     b.storage->bump_version();
     return static_cast<char*>(b.storage->data()) + b.byte_offset;
   }
@@ -165,8 +166,8 @@ class Tensor {
     return out;
   }
 
-  /// Converted element by element. Integers from floats are truncated; what lies beyond their range becomes its end, and
-  /// NaN 0.
+  /// Converted element by element. Integers from floats are truncated; what lies beyond their range becomes its end,
+  /// and NaN 0.
   Tensor to(DType target) const;
 
   // ---- changing in place ----
@@ -176,8 +177,8 @@ class Tensor {
   void fill_(double value);
   void zero_();
 
-  /// Takes over the memory of `source`, of the same shape, without copying; type and device follow. Handles of this tensor
-  /// and its wish for a gradient stay.
+  /// Takes over the memory of `source`, of the same shape, without copying; type and device follow. Handles of this
+  /// tensor and its wish for a gradient stay.
   void adopt_storage(const Tensor& source) {
     require<ShapeError>(source.shape() == shape(), "adopt_storage: ", shape(), " cannot take over ", source.shape());
     const Body& from = source.body("adopt_storage");
@@ -226,7 +227,8 @@ class Tensor {
 
   template <class T>
   void check_type() const {
-    require<DTypeError>(dtype() == dtype_of<T>, "Tensor::data: the tensor holds ", dtype(), ", asked for ", dtype_of<T>);
+    require<DTypeError>(dtype() == dtype_of<T>, "Tensor::data: the tensor holds ", dtype(), ", asked for ",
+                        dtype_of<T>);
   }
 
   std::shared_ptr<Body> body_;

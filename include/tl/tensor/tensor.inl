@@ -12,15 +12,24 @@ namespace detail {
 template <class Body>
 decltype(auto) visit_dtype(DType dtype, Body&& body) {
   switch (dtype) {
-    case DType::f32: return body(Type<float>{});
-    case DType::f64: return body(Type<double>{});
-    case DType::bf16: return body(Type<BFloat16>{});
-    case DType::f16: return body(Type<Float16>{});
-    case DType::i8: return body(Type<int8_t>{});
-    case DType::u8: return body(Type<uint8_t>{});
-    case DType::i32: return body(Type<int32_t>{});
-    case DType::i64: return body(Type<int64_t>{});
-    case DType::boolean: return body(Type<bool>{});
+    case DType::f32:
+      return body(Type<float>{});
+    case DType::f64:
+      return body(Type<double>{});
+    case DType::bf16:
+      return body(Type<BFloat16>{});
+    case DType::f16:
+      return body(Type<Float16>{});
+    case DType::i8:
+      return body(Type<int8_t>{});
+    case DType::u8:
+      return body(Type<uint8_t>{});
+    case DType::i32:
+      return body(Type<int32_t>{});
+    case DType::i64:
+      return body(Type<int64_t>{});
+    case DType::boolean:
+      return body(Type<bool>{});
   }
   fail<DTypeError>("unknown element type ", static_cast<int>(dtype));
 }
@@ -51,9 +60,8 @@ To convert(From value) {
 TL_INLINE double Tensor::item() const {
   require<ShapeError>(numel() == 1, "item: expected one element, got ", shape());
   const Tensor host = to(kCpu);
-  return detail::visit_dtype(dtype(), [&](auto type) {
-    return detail::convert<double>(*host.data<typename decltype(type)::type>());
-  });
+  return detail::visit_dtype(
+      dtype(), [&](auto type) { return detail::convert<double>(*host.data<typename decltype(type)::type>()); });
 }
 
 TL_INLINE Tensor Tensor::to(DType target) const {
@@ -98,7 +106,11 @@ TL_INLINE void Tensor::copy_from(const Tensor& source) {
 TL_INLINE void Tensor::fill_(double value) {
   if (numel() == 0) return;
   if (dtype() == DType::f32 && device().is_cuda()) {
-    kernel::affine(device(), AffineArgs<float>{.x = nullptr, .y = mutable_data<float>(), .n = numel(), .alpha = 0, .beta = 0,
+    kernel::affine(device(), AffineArgs<float>{.x = nullptr,
+                                               .y = mutable_data<float>(),
+                                               .n = numel(),
+                                               .alpha = 0,
+                                               .beta = 0,
                                                .gamma = static_cast<float>(value)});
     return;
   }

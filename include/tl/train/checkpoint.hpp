@@ -15,9 +15,9 @@ namespace tl::inline TL_ABI {
 
 /// Where a run stands, down to the batch.
 struct TrainState {
-  int64_t epoch = 0;  ///< complete ones
-  int64_t batch = 0;  ///< of the current epoch, done
-  int64_t step = 0;   ///< optimizer steps in all
+  int64_t epoch = 0;    ///< complete ones
+  int64_t batch = 0;    ///< of the current epoch, done
+  int64_t step = 0;     ///< optimizer steps in all
   Mean loss, accuracy;  ///< of the current epoch so far
   double best = kNoValue;
   int64_t best_epoch = 0;
@@ -30,8 +30,8 @@ void save_checkpoint(const std::string& path, nn::Module& net, optim::Optimizer&
 
 /// Restores all of it, bit for bit; what was frozen is frozen again. The default generator goes on where it stood.
 /// Groups go on with the rates that they had; one that is given another now is warned of.
-/// Errors: IoError, FormatError; StateDictError when the file is of another network or optimizer. After an error all is as
-/// it was.
+/// Errors: IoError, FormatError; StateDictError when the file is of another network or optimizer. After an error all is
+/// as it was.
 TrainState load_checkpoint(const std::string& path, nn::Module& net, optim::Optimizer& optimizer);
 
 /// Copies of all parameters and buffers, and back. They keep a network's best moment while training goes on.

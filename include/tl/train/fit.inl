@@ -32,7 +32,8 @@ TL_INLINE std::string first_bad_layer(nn::Module& net, const Forward& forward, c
   const NoGrad no_grad;
   const nn::Observe observe(look);
   forward(x);
-  return found.empty() ? "all layers' outputs are finite: the loss itself overflowed" : "the first layer whose output is not finite is " + found;
+  return found.empty() ? "all layers' outputs are finite: the loss itself overflowed"
+                       : "the first layer whose output is not finite is " + found;
 }
 
 TL_INLINE void scale_gradients(optim::Optimizer& optimizer, double factor) {
@@ -42,8 +43,12 @@ TL_INLINE void scale_gradients(optim::Optimizer& optimizer, double factor) {
       if (!grad.defined()) continue;
       visit_floating(grad.dtype(), "fit", [&](auto type) {
         using T = typename decltype(type)::type;
-        kernel::affine(grad.device(), AffineArgs<T>{.x = nullptr, .y = grad.mutable_data<T>(), .n = grad.numel(), .alpha = 0,
-                                                    .beta = static_cast<T>(factor), .gamma = 0});
+        kernel::affine(grad.device(), AffineArgs<T>{.x = nullptr,
+                                                    .y = grad.mutable_data<T>(),
+                                                    .n = grad.numel(),
+                                                    .alpha = 0,
+                                                    .beta = static_cast<T>(factor),
+                                                    .gamma = 0});
       });
     }
 }
@@ -58,7 +63,8 @@ TL_INLINE Accuracy accuracy_of(const Tensor& logits, const Tensor& labels, int32
   const Tensor host = logits.detach().to(kCpu).to(DType::f32);
   Accuracy out;
   for (int64_t i = 0; i < labels.numel(); ++i) {
-    const auto row = host.values<float>().subspan(static_cast<size_t>(i * host.size(1)), static_cast<size_t>(host.size(1)));
+    const auto row =
+        host.values<float>().subspan(static_cast<size_t>(i * host.size(1)), static_cast<size_t>(host.size(1)));
     const int32_t truth = labels.data<int32_t>()[i];
     if (truth != ignored) out.add(predicted_class(row) == truth);
   }
@@ -79,8 +85,8 @@ class FitRun {
         forward_(options.forward ? options.forward : [&net](const Tensor& x) { return net(x); }),
         device_(device_of(net)) {
     require<UsageError>(options.epochs >= 0 && options.accumulate >= 1 && options.validate_every >= 1,
-                        "fit: epochs must be at least 0, accumulate and validate_every at least 1; got ", options.epochs, ", ",
-                        options.accumulate, " and ", options.validate_every);
+                        "fit: epochs must be at least 0, accumulate and validate_every at least 1; got ",
+                        options.epochs, ", ", options.accumulate, " and ", options.validate_every);
     state_.log.name = options.name;
     state_.log.seed = options.seed;
     if (!options.checkpoint.empty() && std::filesystem::exists(options.checkpoint))
@@ -133,8 +139,9 @@ class FitRun {
                         "] logits; got ", logits.shape());
     Tensor loss = cross_entropy(logits, y, loss_options);
     const double total = loss.item();
-    require<NumericError>(std::isfinite(total), "fit: the loss became ", total, " in epoch ", state_.epoch + 1, ", step ",
-                          state_.step + 1, "; ", std::isfinite(total) ? "" : first_bad_layer(net_, forward_, x),
+    require<NumericError>(std::isfinite(total), "fit: the loss became ", total, " in epoch ", state_.epoch + 1,
+                          ", step ", state_.step + 1, "; ",
+                          std::isfinite(total) ? "" : first_bad_layer(net_, forward_, x),
                           ". Hint: a smaller rate, a warm-up, or clip_norm.");
     const auto samples = static_cast<int64_t>(batch.indices.size());
     if (divisor > 0) {
@@ -153,8 +160,9 @@ class FitRun {
     if (options_.accumulate > 1) scale_gradients(optimizer_, 1 / divisor);
     if (options_.clip_norm > 0) {
       const double norm = optim::clip_grad_norm(optimizer_.groups(), options_.clip_norm);
-      require<NumericError>(std::isfinite(norm), "fit: the gradients' norm became ", norm, " in epoch ", state_.epoch + 1, ", step ",
-                            state_.step + 1, "; ", std::isfinite(norm) ? "" : first_bad_layer(net_, forward_, batch.x.to(device_)));
+      require<NumericError>(std::isfinite(norm), "fit: the gradients' norm became ", norm, " in epoch ",
+                            state_.epoch + 1, ", step ", state_.step + 1, "; ",
+                            std::isfinite(norm) ? "" : first_bad_layer(net_, forward_, batch.x.to(device_)));
     }
     optimizer_.step(options_.schedule(state_.step));
     optimizer_.zero_grad();
@@ -162,7 +170,8 @@ class FitRun {
   }
 
   void finish_epoch(Progress& progress) {
-    EpochRecord record{.epoch = state_.epoch + 1, .train_loss = state_.loss.value(), .train_accuracy = state_.accuracy.value()};
+    EpochRecord record{
+        .epoch = state_.epoch + 1, .train_loss = state_.loss.value(), .train_accuracy = state_.accuracy.value()};
     const bool last = state_.epoch + 1 == options_.epochs;
     const bool validate = validation_ && (last || (state_.epoch + 1) % options_.validate_every == 0);
     if (validate) {
@@ -197,8 +206,12 @@ class FitRun {
   }
 
   FitResult result(bool finished) {
-    FitResult out{.log = state_.log, .best_accuracy = state_.best, .best_epoch = state_.best_epoch, .steps = state_.step,
-                  .finished = finished, .best_weights = std::move(state_.best_weights)};
+    FitResult out{.log = state_.log,
+                  .best_accuracy = state_.best,
+                  .best_epoch = state_.best_epoch,
+                  .steps = state_.step,
+                  .finished = finished,
+                  .best_weights = std::move(state_.best_weights)};
     if (!out.log.epochs.empty()) out.last_accuracy = out.log.epochs.back().val_accuracy;
     if (options_.keep_best) out.log.accuracy = out.best_accuracy;
     return out;
@@ -219,7 +232,8 @@ class FitRun {
 
 }  // namespace detail
 
-TL_INLINE Evaluation evaluate(nn::Module& net, BatchSource& source, int64_t classes, const Forward& forward, Progress* progress) {
+TL_INLINE Evaluation evaluate(nn::Module& net, BatchSource& source, int64_t classes, const Forward& forward,
+                              Progress* progress) {
   const nn::ModeScope evaluation_mode(net, false);
   const NoGrad no_grad;
   const Device device = detail::device_of(net);
@@ -233,15 +247,17 @@ TL_INLINE Evaluation evaluate(nn::Module& net, BatchSource& source, int64_t clas
     if (batch.indices.empty()) continue;
     const Tensor x = batch.x.to(device);
     const Tensor logits = forward ? forward(x) : net(x);
-    require<ShapeError>(logits.rank() == 2 && logits.size(1) == classes, "evaluate: the network must give [N, ", classes,
-                        "] logits; got ", logits.shape());
+    require<ShapeError>(logits.rank() == 2 && logits.size(1) == classes, "evaluate: the network must give [N, ",
+                        classes, "] logits; got ", logits.shape());
     const Tensor losses = cross_entropy(logits, batch.y.to(device), {.reduction = LossReduction::none}).to(kCpu);
     const Tensor probabilities = softmax(logits).to(kCpu);
     for (int64_t i = 0; i < batch.y.numel(); ++i) {
-      const auto row = probabilities.values<float>().subspan(static_cast<size_t>(i * classes), static_cast<size_t>(classes));
+      const auto row =
+          probabilities.values<float>().subspan(static_cast<size_t>(i * classes), static_cast<size_t>(classes));
       const int64_t truth = batch.y.data<int32_t>()[i], predicted = predicted_class(row);
       if (truth == CrossEntropyOptions().ignore_index) continue;
-      out.samples.push_back({batch.indices[static_cast<size_t>(i)], truth, predicted, static_cast<double>(row[static_cast<size_t>(predicted)])});
+      out.samples.push_back({batch.indices[static_cast<size_t>(i)], truth, predicted,
+                             static_cast<double>(row[static_cast<size_t>(predicted)])});
       out.confusion.add(truth, predicted);
       accuracy.add(truth == predicted);
       loss.add(static_cast<double>(losses.data<float>()[i]));
@@ -253,8 +269,8 @@ TL_INLINE Evaluation evaluate(nn::Module& net, BatchSource& source, int64_t clas
   return out;
 }
 
-TL_INLINE FitResult fit(nn::Module& net, optim::Optimizer& optimizer, BatchSource& train, BatchSource* validation, int64_t classes,
-                        const FitOptions& options) {
+TL_INLINE FitResult fit(nn::Module& net, optim::Optimizer& optimizer, BatchSource& train, BatchSource* validation,
+                        int64_t classes, const FitOptions& options) {
   return detail::FitRun(net, optimizer, train, validation, classes, options).run();
 }
 

@@ -28,19 +28,24 @@ TL_INLINE Recipe recipe_of(Strategy strategy, const StrategyOptions& options) {
 }
 
 /// The head learns with the recipe's rate, the stage below it with a share of that, and so on towards the input.
-TL_INLINE std::vector<optim::ParamGroup> groups_of(models::ImageClassifier& net, const Recipe& recipe, double weight_decay) {
+TL_INLINE std::vector<optim::ParamGroup> groups_of(models::ImageClassifier& net, const Recipe& recipe,
+                                                   double weight_decay) {
   const auto stages = net.stages();
   std::vector<optim::GroupSpec> specs{{stages.back(), recipe.rate, weight_decay}};
   double rate = recipe.rate * recipe.backbone_factor;
-  for (size_t i = stages.size() - 1; i-- > 0; rate *= recipe.layer_decay) specs.push_back({stages[i], rate, weight_decay});
+  for (size_t i = stages.size() - 1; i-- > 0; rate *= recipe.layer_decay)
+    specs.push_back({stages[i], rate, weight_decay});
   return optim::param_groups(net, specs);
 }
 
-TL_INLINE FitOptions fit_options(const Recipe& recipe, const StrategyOptions& options, int64_t batches, Strategy strategy) {
+TL_INLINE FitOptions fit_options(const Recipe& recipe, const StrategyOptions& options, int64_t batches,
+                                 Strategy strategy) {
   FitOptions fit;
   fit.epochs = recipe.epochs;
   fit.schedule = optim::one_cycle(std::max<int64_t>(recipe.epochs * batches, 1));
-  fit.loss.label_smoothing = options.label_smoothing >= 0 ? options.label_smoothing : strategy == Strategy::finetune ? 0.1 : 0.0;
+  fit.loss.label_smoothing = options.label_smoothing >= 0     ? options.label_smoothing
+                             : strategy == Strategy::finetune ? 0.1
+                                                              : 0.0;
   fit.checkpoint = options.checkpoint;
   fit.keep_best = options.keep_best;
   fit.validate_every = options.validate_every;
@@ -51,15 +56,16 @@ TL_INLINE FitOptions fit_options(const Recipe& recipe, const StrategyOptions& op
 }
 
 /// The backbone's features of a view, also of its mirrored pictures.
-TL_INLINE FeatureSet features_of(models::ImageClassifier& net, const View& view, bool mirrored, const StrategyOptions& options) {
+TL_INLINE FeatureSet features_of(models::ImageClassifier& net, const View& view, bool mirrored,
+                                 const StrategyOptions& options) {
   const Preprocess& input = view.pipeline.preprocess();
   std::vector<Transform> steps{ResizeCenterCrop{input.resize_side(), input.size, input.interpolation}};
   if (mirrored) steps.push_back(RandomHorizontalFlip{1.0});
   Loader loader(View(view.data, view.indices, Pipeline(input, steps)), {.batch = options.batch});
   Progress progress(options.screen, {.epochs = 1});
   progress.start_phase(1, mirrored ? "features of mirrored pictures" : "features", loader.batches());
-  return extract_features(net, loader, [&](const Tensor& x) { return net.features(x); },
-                          [&](int64_t samples) { progress.step(samples); });
+  return extract_features(
+      net, loader, [&](const Tensor& x) { return net.features(x); }, [&](int64_t samples) { progress.step(samples); });
 }
 
 /// Trains the head alone, on features that are computed once.
@@ -84,9 +90,12 @@ TL_INLINE FitResult train_head(models::ImageClassifier& net, const View& train, 
 
 TL_INLINE std::string_view name_of(Strategy strategy) {
   switch (strategy) {
-    case Strategy::scratch: return "scratch";
-    case Strategy::features: return "features";
-    case Strategy::finetune: return "finetune";
+    case Strategy::scratch:
+      return "scratch";
+    case Strategy::features:
+      return "features";
+    case Strategy::finetune:
+      return "finetune";
   }
   return "?";
 }
@@ -103,8 +112,8 @@ TL_INLINE AugmentOptions small_data_augmentation() {
   return options;
 }
 
-TL_INLINE FitResult train_with_strategy(Strategy strategy, models::ImageModel& model, const View& train, const View& validation,
-                                        const StrategyOptions& options) {
+TL_INLINE FitResult train_with_strategy(Strategy strategy, models::ImageModel& model, const View& train,
+                                        const View& validation, const StrategyOptions& options) {
   const detail::Recipe recipe = detail::recipe_of(strategy, options);
   const auto& names = train.data->classes();
   const auto classes = static_cast<int64_t>(names.size());
@@ -138,7 +147,8 @@ TL_INLINE FitResult train_with_strategy(Strategy strategy, models::ImageModel& m
     if (strategy == Strategy::finetune && options.freeze_norms) freeze_batch_norms(*model.net);
     const auto groups = detail::groups_of(*model.net, recipe, options.weight_decay);
     optim::AdamW optimizer(optim::without_decay_on_vectors(groups));
-    result = fit(*model.net, optimizer, source, &checked, classes, detail::fit_options(recipe, options, source.batches(), strategy));
+    result = fit(*model.net, optimizer, source, &checked, classes,
+                 detail::fit_options(recipe, options, source.batches(), strategy));
   }
   result.log.seconds = watch.seconds();
   return result;

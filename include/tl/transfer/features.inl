@@ -7,7 +7,8 @@
 
 namespace tl::inline TL_ABI {
 
-TL_INLINE FeatureSet extract_features(nn::Module& net, BatchSource& source, const std::function<Tensor(const Tensor&)>& extract,
+TL_INLINE FeatureSet extract_features(nn::Module& net, BatchSource& source,
+                                      const std::function<Tensor(const Tensor&)>& extract,
                                       const std::function<void(int64_t)>& progress) {
   const nn::ModeScope evaluation_mode(net, false);
   const NoGrad no_grad;

@@ -62,7 +62,8 @@ int train() {
     last = loss.item();
     if (step == 0) first = last;
   }
-  std::printf("tl %s: loss %.9g, then %.9g; weights %016" PRIx64 "\n", TL_VERSION_STRING, first, last, fingerprint(net));
+  std::printf("tl %s: loss %.9g, then %.9g; weights %016" PRIx64 "\n", TL_VERSION_STRING, first, last,
+              fingerprint(net));
   return last < first / 4 ? 0 : 1;
 }
 

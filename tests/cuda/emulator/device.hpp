@@ -13,11 +13,11 @@
 #define TL_LAUNCH_BOUNDS(threads)
 #define TL_DEVICE inline
 #define TL_DEVICE_CALL inline
-#define TL_SHARED(name, ...)                                                                          \
-  static const unsigned tl_slot_of_##name = ::tl::emulator::new_shared_slot();                        \
-  const ::tl::emulator::SharedView<__VA_ARGS__> name(                                                 \
-      reinterpret_cast<::tl::device::TypeOf<__VA_ARGS__>*>(::tl::emulator::shared_array(              \
-          tl_slot_of_##name, sizeof(__VA_ARGS__), alignof(__VA_ARGS__), #name)),                      \
+#define TL_SHARED(name, ...)                                                                                  \
+  static const unsigned tl_slot_of_##name = ::tl::emulator::new_shared_slot();                                \
+  const ::tl::emulator::SharedView<__VA_ARGS__> name(                                                         \
+      reinterpret_cast<::tl::device::TypeOf<__VA_ARGS__>*>(                                                   \
+          ::tl::emulator::shared_array(tl_slot_of_##name, sizeof(__VA_ARGS__), alignof(__VA_ARGS__), #name)), \
       #name)
 #define TL_DYNAMIC_SHARED(name, T) const ::tl::emulator::DynamicSharedView<T> name
 #define TL_UNROLLED

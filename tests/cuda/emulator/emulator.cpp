@@ -103,9 +103,12 @@ enum class Collective { barrier, exchange, ballot };
 
 const char* name_of(Collective kind) {
   switch (kind) {
-    case Collective::barrier: return "sync_warp";
-    case Collective::exchange: return "shuffle";
-    case Collective::ballot: return "ballot";
+    case Collective::barrier:
+      return "sync_warp";
+    case Collective::exchange:
+      return "shuffle";
+    case Collective::ballot:
+      return "ballot";
   }
   return "";
 }
@@ -178,8 +181,8 @@ struct Machine {
   void (*body)(const void*) = nullptr;
   const void* argument = nullptr;
 
-  char launch_start = 0, launch_end = 0;                // ThreadSanitizer's names for "all before" and "all after"
-  std::array<char, 2> barrier_sync{};  // alternating: a late leaver must not see the next barrier's arrivals
+  char launch_start = 0, launch_end = 0;  // ThreadSanitizer's names for "all before" and "all after"
+  std::array<char, 2> barrier_sync{};     // alternating: a late leaver must not see the next barrier's arrivals
   std::array<std::array<char, 2>, kMaxThreads / kWarpSize> warp_sync{};
   std::array<unsigned, kMaxThreads / kWarpSize> warp_barriers_passed{};
 };
@@ -453,10 +456,14 @@ std::vector<unsigned> block_order(unsigned blocks) {
 
 std::string to_string(const Schedule& schedule) {
   switch (schedule.order) {
-    case Order::forward: return "forward";
-    case Order::reverse: return "reverse";
-    case Order::random: return "random " + std::to_string(schedule.seed);
-    case Order::warp_eager: return "warp_eager";
+    case Order::forward:
+      return "forward";
+    case Order::reverse:
+      return "reverse";
+    case Order::random:
+      return "random " + std::to_string(schedule.seed);
+    case Order::warp_eager:
+      return "warp_eager";
   }
   return "";
 }

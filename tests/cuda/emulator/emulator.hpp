@@ -33,9 +33,9 @@ struct Error : std::runtime_error {
 
 /// Which of the threads that could run does.
 enum class Order {
-  forward,  ///< lowest index first, all warps abreast
-  reverse,  ///< highest index first; blocks also run last to first
-  random,   ///< any, by the seed; blocks too
+  forward,    ///< lowest index first, all warps abreast
+  reverse,    ///< highest index first; blocks also run last to first
+  random,     ///< any, by the seed; blocks too
   warp_eager  ///< a warp runs as far as it can before the next one starts, also past a barrier that it completes
 };
 

@@ -137,7 +137,8 @@ void Fiber::start(Entry entry) {
   c.machine.uc_stack.ss_sp = c.bottom();
   c.machine.uc_stack.ss_size = kStackBytes;
   c.machine.uc_link = nullptr;
-  makecontext(&c.machine, [] { first_entry(); }, 0);
+  makecontext(
+      &c.machine, [] { first_entry(); }, 0);
 #else
   void** top = reinterpret_cast<void**>(c.bottom() + kStackBytes - 64);
   *--top = nullptr;  // a return address for backtraces to end at; it also leaves the stack aligned as after a call

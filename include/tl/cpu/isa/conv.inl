@@ -1,6 +1,7 @@
 // Convolutions as matrix products whose left (or right) matrix is gathered from the picture while it is packed.
 
-/// The matrix of patches (im2col): a row for each place, in it all taps, in each the channels. It is never stored whole.
+/// The matrix of patches (im2col): a row for each place, in it all taps, in each the channels. It is never stored
+/// whole.
 template <class T>
 struct Patches {
   const T* x;
@@ -182,9 +183,9 @@ void conv_backward_data_dense(const ConvBackwardDataArgs<T>& args) {
                                  .pixel = g.cout,
                                  .channels = group_out};
         const KernelRight<T> right{weight, down, across, g.kw, group_out, group_in, kernel_size};
-        const StoreTiles<T, PhaseRows> result{.c = grad_x + (y * g.w + x) * g.cin,
-                                              .place = {across.places, down.places, g.h * g.w * g.cin,
-                                                        g.stride_h * g.w * g.cin, g.stride_w * g.cin}};
+        const StoreTiles<T, PhaseRows> result{
+            .c = grad_x + (y * g.w + x) * g.cin,
+            .place = {across.places, down.places, g.h * g.w * g.cin, g.stride_h * g.w * g.cin, g.stride_w * g.cin}};
         multiply<T>(g.n * down.places * across.places, group_in, down.taps * across.taps * group_out,
                     PatchesLeft<T>{patches}, right, result);
       }
@@ -224,9 +225,8 @@ void backward_weight_group(const ConvBackwardWeightArgs<T>& args, int64_t in, in
       backward_weight_piece(args, in, out, group_out, n, places * piece / pieces, places * (piece + 1) / pieces,
                             partial + piece * size);
   });
-  parallel_for(size, 4096, [=](int64_t first, int64_t last) {
-    sum_pieces(partial, pieces, size, first, last, grad_weight);
-  });
+  parallel_for(size, 4096,
+               [=](int64_t first, int64_t last) { sum_pieces(partial, pieces, size, first, last, grad_weight); });
 }
 
 template <class T>

@@ -1,9 +1,10 @@
-// Depthwise convolution: each channel has its own kernel. No matrix product: vectors run over channels, and a few places of
-// one line are computed together, so that the pixels they share are loaded once.
+// Depthwise convolution: each channel has its own kernel. No matrix product: vectors run over channels, and a few
+// places of one line are computed together, so that the pixels they share are loaded once.
 
 inline bool is_depthwise(const ConvGeometry& g) { return g.groups == g.cin && g.cin == g.cout && g.groups > 1; }
 
-/// One line of places and the taps that they read. A weight's vector for tap (y, x) is at weight + y * down + x * across.
+/// One line of places and the taps that they read. A weight's vector for tap (y, x) is at weight + y * down + x *
+/// across.
 template <class T>
 struct DepthwiseLine {
   const T* x;  // the image
@@ -73,8 +74,7 @@ void depthwise_places(const DepthwiseLine<T>& line, const T* weight, int64_t wei
   const int64_t lines = line.down.taps, row = line.across.size * line.channels;
   const T *const ahead = line.ahead(first), *const ahead_out = out.y + first * out.stride + out.line;
   for_each_vector<T>(0, line.channels, [&](int64_t c, auto n) TL_INLINE_LAMBDA {
-    for (int y = 0; y < kStep; ++y)
-      fetch<T, kLinePlaces * kStep, false>(ahead + y * row + c * kLinePlaces * kStep);
+    for (int y = 0; y < kStep; ++y) fetch<T, kLinePlaces * kStep, false>(ahead + y * row + c * kLinePlaces * kStep);
     fetch<T, kLinePlaces, true>(ahead_out + c * kLinePlaces);
     Vec<T> sums[kLinePlaces];
     TL_UNROLL
@@ -229,13 +229,11 @@ void depthwise_weight_places(const DepthwiseLine<T>& line, const T* grad_y, int6
   const Window window(line, first, places);
   const int64_t lines = line.down.taps, channels = line.channels;
   const T* gradients[kLinePlaces];
-  for (int64_t o = 0; o < kLinePlaces; ++o)
-    gradients[o] = o < places ? grad_y + (first + o) * channels : line.zeros;
+  for (int64_t o = 0; o < kLinePlaces; ++o) gradients[o] = o < places ? grad_y + (first + o) * channels : line.zeros;
   const int64_t row = line.across.size * channels;
   const T *const ahead = line.ahead(first), *const ahead_gradient = grad_y + (line.across.places + first) * channels;
   for_each_vector<T>(0, channels, [&](int64_t c, auto n) TL_INLINE_LAMBDA {
-    for (int y = 0; y < kStep; ++y)
-      fetch<T, kLinePlaces * kStep, false>(ahead + y * row + c * kLinePlaces * kStep);
+    for (int y = 0; y < kStep; ++y) fetch<T, kLinePlaces * kStep, false>(ahead + y * row + c * kLinePlaces * kStep);
     fetch<T, kLinePlaces, false>(ahead_gradient + c * kLinePlaces);
     Vec<T> gradient[kLinePlaces];
     TL_UNROLL
@@ -260,7 +258,8 @@ void depthwise_weight_places(const DepthwiseLine<T>& line, const T* grad_y, int6
 }
 
 template <class T>
-void depthwise_weight_places_any(const DepthwiseLine<T>& line, const T* grad_y, int64_t first, int64_t places, T* sums) {
+void depthwise_weight_places_any(const DepthwiseLine<T>& line, const T* grad_y, int64_t first, int64_t places,
+                                 T* sums) {
   for (int64_t place = first; place < first + places; ++place)
     for (int64_t tap = 0; tap < line.down.taps * line.across.taps; ++tap) {
       const T* const pixel = line.pixel(tap / line.across.taps, line.across.origin + place * line.across.step +

@@ -1,7 +1,7 @@
 // Matrix products of matrices in memory.
 
-/// The product of few rows with a transposed B, as a batch of one sample in a linear layer has: dot products of rows of A
-/// and B as they lie. Packing B would take longer than the arithmetic.
+/// The product of few rows with a transposed B, as a batch of one sample in a linear layer has: dot products of rows of
+/// A and B as they lie. Packing B would take longer than the arithmetic.
 template <class T>
 struct FewRows {
   static constexpr int64_t kMostRows = 16;

@@ -28,7 +28,7 @@ template <class T>
 struct RowView {
   const T* data;
   int64_t row_stride, k_stride;
-  const T* next = nullptr;   // the rows that follow, if they are worth fetching while these are used
+  const T* next = nullptr;  // the rows that follow, if they are worth fetching while these are used
   int64_t next_stride = 0;
 };
 
@@ -99,8 +99,8 @@ MultiplyTile<T> pick_multiply_tile(int64_t rows, int64_t width) {
   return width == Tile<T>::kCols ? pick_multiply_tile<T, 2>(rows, kHeights) : pick_multiply_tile<T, 1>(rows, kHeights);
 }
 
-/// One product, cut into blocks: of k, so that tiles of A stay in the first cache, and of n, so that the packed block of B
-/// stays in the second.
+/// One product, cut into blocks: of k, so that tiles of A stay in the first cache, and of n, so that the packed block
+/// of B stays in the second.
 template <class T, class Left, class Right, class Result>
 struct Product {
   static constexpr int64_t kLanes = Tile<T>::kLanes, kRows = Tile<T>::kRows, kCols = Tile<T>::kCols;
@@ -162,8 +162,8 @@ struct Product {
       for (int64_t j = panel_first; j < panel_last; ++j) {
         const int64_t col = j * kCols, width = panel_width<T>(cols - col), count = std::min(width, cols - col);
         const int64_t next = (j - panel_first) * share;
-        const Ahead<T> ahead = view.next && next < rows ? Ahead<T>{view.next + next * view.next_stride, share}
-                                                        : Ahead<T>{view.data, 0};
+        const Ahead<T> ahead =
+            view.next && next < rows ? Ahead<T>{view.next + next * view.next_stride, share} : Ahead<T>{view.data, 0};
         pick_multiply_tile<T>(rows, width)(k_count, view, ahead, packed + col * k_count, tile);
         result.store(tile, width, row, rows, col_first + col, count, k_first == 0, k_first + k_count == k);
       }
@@ -177,8 +177,8 @@ void multiply(int64_t m, int64_t n, int64_t k, const Left& left, const Right& ri
   Product<T, Left, Right, Result>{m, n, k, left, right, result}.run();
 }
 
-/// A as it lies in memory; one of the strides is 1. Rows are copied when they share cache sets, columns when they are used
-/// more than once.
+/// A as it lies in memory; one of the strides is 1. Rows are copied when they share cache sets, columns when they are
+/// used more than once.
 template <class T>
 struct StridedLeft {
   const T* a;
@@ -219,7 +219,8 @@ void pack_rows(const T* rows, int64_t stride, int64_t count, int64_t cols, T* pa
     } else {
       for (int64_t p = 0; p < count; ++p, from += stride, to += width) {
         Vec<T>(T(0)).store(to + width - kLanes);
-        for_each_vector<T>(0, cols - col, [&](int64_t j, auto n) TL_INLINE_LAMBDA { Vec<T>::load(from + j, n).store(to + j); });
+        for_each_vector<T>(0, cols - col,
+                           [&](int64_t j, auto n) TL_INLINE_LAMBDA { Vec<T>::load(from + j, n).store(to + j); });
       }
     }
   }
@@ -266,8 +267,9 @@ struct ColsRight {
       for (int64_t i = 0; i < kLanes; ++i) square[i] = Vec<T>::load(from + i * stride);
     } else {
       for (int64_t i = 0; i < kLanes; ++i)
-        square[i] = i >= cols ? Vec<T>(T(0)) : rows == kLanes ? Vec<T>::load(from + i * stride)
-                                                              : Vec<T>::load(from + i * stride, rows);
+        square[i] = i >= cols        ? Vec<T>(T(0))
+                    : rows == kLanes ? Vec<T>::load(from + i * stride)
+                                     : Vec<T>::load(from + i * stride, rows);
     }
     transpose<static_cast<int>(kLanes / 2)>(square);
     if (rows == kLanes) {

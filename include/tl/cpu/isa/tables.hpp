@@ -12,5 +12,5 @@ const KernelTable<float>& table_f32();
 namespace baseline {
 const KernelTable<float>& table_f32();
 const KernelTable<double>& table_f64();
-}
+}  // namespace baseline
 }  // namespace tl::cpu

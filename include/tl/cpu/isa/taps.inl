@@ -1,6 +1,7 @@
 // Which pixels a kernel's taps read, in both directions.
 
-/// The taps of a kernel along one axis of a picture: tap t of place i reads the picture at origin + i * step + t * tap_step.
+/// The taps of a kernel along one axis of a picture: tap t of place i reads the picture at origin + i * step + t *
+/// tap_step.
 struct TapAxis {
   int64_t size;    // of the picture
   int64_t places;  // that are computed
@@ -8,8 +9,9 @@ struct TapAxis {
   int64_t taps, tap_step;
 };
 
-/// Along one axis: the input places of one phase (all that lie at one distance modulo the stride) and the taps that reach
-/// them. Input place first + i * stride takes tap (kernel_first + t * kernel_step) of output place origin + i + t * tap_step.
+/// Along one axis: the input places of one phase (all that lie at one distance modulo the stride) and the taps that
+/// reach them. Input place first + i * stride takes tap (kernel_first + t * kernel_step) of output place origin + i + t
+/// * tap_step.
 struct Phase {
   int64_t first, places;
   int64_t taps, kernel_first, kernel_step;
