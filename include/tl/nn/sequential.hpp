@@ -1,4 +1,4 @@
-// Modules one after another, and lists of modules.
+// Modules one after another.
 #pragma once
 #include <concepts>
 #include <memory>
@@ -9,8 +9,36 @@
 namespace tl::inline TL_ABI {
 namespace nn {
 
-/// Modules named "0", "1", ...; forward chains them. `Sequential(Linear(784, 100), ReLU(), Linear(100, 10))`.
-class Sequential : public Module {
+/// Modules of one kind, named "0", "1", ...; forward chains them.
+template <std::derived_from<Module> M>
+class ModuleList : public Module {
+ public:
+  void push_back(M&& module) { modules_.push_back(std::make_unique<M>(std::move(module))); }
+
+  size_t size() const { return modules_.size(); }
+  bool empty() const { return modules_.empty(); }
+  M& operator[](size_t i) { return *modules_.at(i); }
+
+  std::vector<Member> members() override {
+    std::vector<Member> out;
+    for (size_t i = 0; i < modules_.size(); ++i) detail::add_member(out, std::to_string(i), *modules_[i]);
+    return out;
+  }
+
+  Tensor forward(const Tensor& x) override {
+    Tensor y = x;
+    for (const auto& module : modules_) y = (*module)(y);
+    return y;
+  }
+
+  std::string describe() const override { return "ModuleList"; }
+
+ protected:
+  std::vector<std::unique_ptr<M>> modules_;
+};
+
+/// Modules of any kinds: `Sequential(Linear(784, 100), ReLU(), Linear(100, 10))`.
+class Sequential : public ModuleList<Module> {
  public:
   Sequential() = default;
 
@@ -29,58 +57,13 @@ class Sequential : public Module {
     return out;
   }
 
-  size_t size() const { return modules_.size(); }
-  bool empty() const { return modules_.empty(); }
-  Module& operator[](size_t i) { return *modules_.at(i); }
-
   /// Puts another module in place i.
   template <std::derived_from<Module> M>
   void replace(size_t i, M module) {
     modules_.at(i) = std::make_unique<M>(std::move(module));
   }
 
-  std::vector<Member> members() override {
-    std::vector<Member> out;
-    for (size_t i = 0; i < modules_.size(); ++i) detail::add_member(out, std::to_string(i), *modules_[i]);
-    return out;
-  }
-
-  Tensor forward(const Tensor& x) override {
-    Tensor y = x;
-    for (const auto& module : modules_) y = (*module)(y);
-    return y;
-  }
-
   std::string describe() const override { return "Sequential"; }
-
- private:
-  std::vector<std::unique_ptr<Module>> modules_;
-};
-
-/// Modules of one kind, named "0", "1", ...
-template <std::derived_from<Module> M>
-class ModuleList : public Module {
- public:
-  void push_back(M module) { modules_.push_back(std::make_unique<M>(std::move(module))); }
-  size_t size() const { return modules_.size(); }
-  M& operator[](size_t i) { return *modules_.at(i); }
-
-  std::vector<Member> members() override {
-    std::vector<Member> out;
-    for (size_t i = 0; i < modules_.size(); ++i) detail::add_member(out, std::to_string(i), *modules_[i]);
-    return out;
-  }
-
-  Tensor forward(const Tensor& x) override {
-    Tensor y = x;
-    for (const auto& module : modules_) y = (*module)(y);
-    return y;
-  }
-
-  std::string describe() const override { return "ModuleList"; }
-
- private:
-  std::vector<std::unique_ptr<M>> modules_;
 };
 
 }  // namespace nn
