@@ -41,7 +41,7 @@ Evaluation evaluate(nn::Module& net, BatchSource& source, int64_t classes, const
 struct FitOptions {
   int64_t epochs = 10;
   optim::Schedule schedule = optim::constant();  ///< factor for each optimizer step, counted from 0 over the whole run
-  CrossEntropyOptions loss = {};
+  CrossEntropyOptions loss = CrossEntropyOptions();  // not {}, about which g++ 12 warns in every caller
   int64_t accumulate = 1;      ///< micro-batches of one step; the gradient is that of the batch they make together
   double clip_norm = 0;        ///< limit of the gradients' common norm; 0: none
   int64_t validate_every = 1;  ///< epochs; the last epoch is always validated
