@@ -204,7 +204,7 @@ TEST_CASE("FR05: a position that cannot be is a tl::Error, and changes nothing")
     auto lacking = good;
     lacking.erase(key);
     refused(lacking.dump());
-    for (const nlohmann::json bad : {nlohmann::json("99999999999999999999999"), nlohmann::json("x"),
+    for (const nlohmann::json& bad : {nlohmann::json("99999999999999999999999"), nlohmann::json("x"),
                                      nlohmann::json::array({1}), nlohmann::json(nullptr)}) {
       auto other = good;
       other[key] = bad;
