@@ -51,25 +51,30 @@ class ThreadPool final : public Executor {
   void run(int count, FunctionRef<void(int)> task) override {
     const std::lock_guard one_job_at_a_time(job_mutex_);
     task_ = &task;
-    count_ = count;
-    next_.store(0, std::memory_order_relaxed);
-    busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    done_.store(0, std::memory_order_relaxed);
+    ticket_.store(static_cast<uint64_t>(count) << 32, std::memory_order_release);
     {
       const std::lock_guard lock(mutex_);
       generation_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
     take_tasks();
-    while (busy_.load(std::memory_order_acquire) != 0) relax_or_yield();
+    while (done_.load(std::memory_order_acquire) != count) relax_or_yield();
   }
 
  private:
   static constexpr int kSpins = 4000;
 
+  // A job waits for its tasks, not for the workers: one that the system has not woken yet, on a busy machine, finds
+  // nothing left to take, or takes from the next job. task_ holds still while a task that was taken is not done.
   void take_tasks() {
-    for (int i = next_.fetch_add(1, std::memory_order_relaxed); i < count_;
-         i = next_.fetch_add(1, std::memory_order_relaxed))
-      (*task_)(i);
+    for (;;) {
+      const uint64_t ticket = ticket_.fetch_add(1, std::memory_order_acquire);
+      const auto next = static_cast<uint32_t>(ticket), count = static_cast<uint32_t>(ticket >> 32);
+      if (next >= count) return;
+      (*task_)(static_cast<int>(next));
+      done_.fetch_add(1, std::memory_order_release);
+    }
   }
 
   void relax_or_yield() {
@@ -89,15 +94,14 @@ class ThreadPool final : public Executor {
       seen = generation_.load(std::memory_order_acquire);
       if (stop_) return;
       take_tasks();
-      busy_.fetch_sub(1, std::memory_order_release);
     }
   }
 
   std::mutex job_mutex_, mutex_;
   std::condition_variable wake_;
   std::atomic<uint64_t> generation_{0};
-  std::atomic<int> next_{0}, busy_{0};
-  int count_ = 0;
+  std::atomic<uint64_t> ticket_{0};  // of the job: how many tasks it has (high half), and the next one to take
+  std::atomic<int> done_{0};
   const FunctionRef<void(int)>* task_ = nullptr;
   bool stop_ = false;
   std::vector<std::thread> workers_;
