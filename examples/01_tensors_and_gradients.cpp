@@ -6,6 +6,8 @@
 //   ./01_tensors_and_gradients
 //
 // Expected: the printed comments, and at the end {"gradient_error": ...} below 1e-8.
+#include "common/program.hpp"
+
 #include <cmath>
 #include <cstdio>
 
@@ -33,7 +35,7 @@ struct Softplus {
 
 Tensor softplus(const Tensor& x) { return apply(Softplus{}, x); }
 
-int main() {
+int lecture() {
   // A tensor has a shape, a type and a device. Copies share the numbers; clone() copies them.
   const Tensor a = Tensor::from({1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f}, {2, 3});
   std::printf("a         = %s\n", to_string(a).c_str());
@@ -70,4 +72,14 @@ int main() {
   const GradcheckResult check = gradcheck([](const std::vector<Tensor>& in) { return softplus(in[0]); }, {x});
   std::printf("{\"gradient_passed\": %s, \"gradient_error\": %g}\n", check ? "true" : "false", check.worst_error);
   return check ? 0 : 1;
+}
+
+int main(int argc, char** argv) {
+  CLI::App app("Shows tensors, gradients and an operation of one's own.", "01_tensors_and_gradients");
+  example::CommonOptions common;
+  common.add_to(app);
+  return example::run(app, argc, argv, [&] {
+    common.apply();
+    return lecture();
+  });
 }

@@ -241,6 +241,13 @@ TEST_CASE("all 65,536 numbers of bf16 are read and rounded to right") {
       std::isnan(tl::to_float(tl::to_bfloat16(std::bit_cast<float>(0x7f800001u)))));  // its payload is in the cut bits
 }
 
+TEST_CASE("a second GPU is refused, not taken for the first") {
+  CHECK_THROWS_WITH_AS(Tensor::zeros({2}, DType::f32, {tl::DeviceType::cuda, 1}),
+                       "allocate: there is no cuda:1 for tl, which uses one GPU. Hint: choose it by "
+                       "CUDA_VISIBLE_DEVICES, and call it cuda:0.",
+                       tl::DeviceError);
+}
+
 TEST_CASE("a device that is not there is named") {
   if (tl::cuda_available()) TL_SKIP("there is a CUDA device");
   CHECK_THROWS_AS(Tensor::zeros({2}, DType::f32, tl::kCuda), tl::DeviceError);

@@ -52,13 +52,13 @@ class CachingAllocator {
     const std::lock_guard lock(mutex_);
     stats_.live_bytes -= static_cast<int64_t>(block_bytes);
 #if defined(__SANITIZE_ADDRESS__)
-    std::free(data);  // so that the sanitizer sees uses after free
+    to_system(data, block_bytes);  // so that the sanitizer sees uses after free
 #else
     try {
       cached_.emplace(block_bytes, data);
       stats_.cached_bytes += static_cast<int64_t>(block_bytes);
     } catch (const std::bad_alloc&) {
-      std::free(data);
+      to_system(data, block_bytes);
     }
 #endif
   }
@@ -87,18 +87,36 @@ class CachingAllocator {
     return (bytes + unit - 1) / unit * unit;
   }
 
-  void* from_system(size_t bytes) {
-    if (bytes < kHugePage) return std::aligned_alloc(64, bytes);
-    void* data = std::aligned_alloc(kHugePage, (bytes + kHugePage - 1) / kHugePage * kHugePage);
-#if defined(MADV_HUGEPAGE)
-    if (data) madvise(data, bytes, MADV_HUGEPAGE);
+#if defined(__SANITIZE_ADDRESS__)
+  static constexpr bool kMapsLargeBlocks = false;  // the sanitizer watches the heap alone
+#else
+  static constexpr bool kMapsLargeBlocks = true;
 #endif
-    return data;
+
+  /// Large blocks are mappings of their own, in huge pages as far as these fill: on the heap, what lies between such
+  /// blocks would never return to the system.
+  static void* from_system(size_t bytes) {
+    if (!kMapsLargeBlocks || bytes < kHugePage) return std::aligned_alloc(64, bytes);
+    void* const region = mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (region == MAP_FAILED) return nullptr;
+    auto* const first = static_cast<char*>(region);
+    const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(region) % kHugePage) % kHugePage;
+    if (before > 0) munmap(first, before);
+    munmap(first + before + bytes, kHugePage - before);
+#if defined(MADV_HUGEPAGE)
+    madvise(first + before, bytes, MADV_HUGEPAGE);
+#endif
+    return first + before;
+  }
+
+  static void to_system(void* data, size_t bytes) noexcept {
+    if (!kMapsLargeBlocks || bytes < kHugePage) std::free(data);
+    else munmap(data, bytes);
   }
 
   void drop_largest() {
     const auto largest = std::prev(cached_.end());
-    std::free(largest->second);
+    to_system(largest->second, largest->first);
     stats_.cached_bytes -= static_cast<int64_t>(largest->first);
     cached_.erase(largest);
   }
@@ -132,6 +150,8 @@ TL_INLINE void release_cached_memory() {
 }
 
 TL_INLINE Storage::Storage(size_t bytes, Device device) : bytes_(bytes), device_(device) {
+  require<DeviceError>(device.index == 0, "allocate: there is no ", device,
+                       " for tl, which uses one GPU. Hint: choose ", "it by CUDA_VISIBLE_DEVICES, and call it cuda:0.");
   if (device.is_cpu()) data_ = detail::host_allocator().allocate(bytes, block_bytes_);
   else data_ = require_cuda("allocate").allocate(block_bytes_ = bytes > 0 ? bytes : 1);
 }
