@@ -80,27 +80,37 @@ void check(const Case& c) {
   }
 
   for_each_isa<T>([&](const tl::KernelTable<T>& kernels) {
-    check_result<T>(want, c.k, before, [&](T* out) {
-      kernels.gemm({.a = a.data(),
-                    .b = b.data(),
-                    .c = out,
-                    .m = c.m,
-                    .n = c.n,
-                    .k = c.k,
-                    .lda = lda,
-                    .ldb = ldb,
-                    .ldc = ldc,
-                    .transpose_a = c.transpose_a,
-                    .transpose_b = c.transpose_b,
-                    .alpha = static_cast<T>(c.alpha),
-                    .beta = static_cast<T>(c.beta),
-                    .bias = c.bias ? bias.data() : nullptr,
-                    .activation = c.activation,
-                    .batch = c.batch,
-                    .stride_a = size_a,
-                    .stride_b = stride_b,
-                    .stride_c = size_c});
-    });
+    GemmArgs<T> args{.a = a.data(),
+                     .b = b.data(),
+                     .c = nullptr,
+                     .m = c.m,
+                     .n = c.n,
+                     .k = c.k,
+                     .lda = lda,
+                     .ldb = ldb,
+                     .ldc = ldc,
+                     .transpose_a = c.transpose_a,
+                     .transpose_b = c.transpose_b,
+                     .alpha = static_cast<T>(c.alpha),
+                     .beta = static_cast<T>(c.beta),
+                     .bias = c.bias ? bias.data() : nullptr,
+                     .activation = c.activation,
+                     .batch = c.batch,
+                     .stride_a = size_a,
+                     .stride_b = stride_b,
+                     .stride_c = size_c};
+    const auto run = [&](T* out) {
+      args.c = out;
+      kernels.gemm(args);
+    };
+    check_result<T>(want, c.k, before, run);
+    if (c.batch != 1 && !c.repeat_b) return;
+    Guarded<T> packed(tl::gemm_packed_size(c.n, c.k));
+    kernels.gemm_pack({b.data(), c.n, c.k, ldb, c.transpose_b, packed.data()});
+    CHECK(packed.intact());
+    args.b = nullptr;
+    args.packed_b = packed.data();
+    check_result<T>(want, c.k, before, run);
   });
 }
 

@@ -22,6 +22,22 @@ struct GemmArgs {
   const T* bias = nullptr;
   Activation activation = Activation::none;
   int64_t batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
+  const T* packed_b = nullptr;  // op(B) as gemm_pack left it; then b is not read, and all of a batch share it
 };
+
+/// Brings op(B) [k, n] into the order in which products read it, for weights that serve many times.
+/// The order is the instruction set's own: memory for `packed` is gemm_packed_size(n, k) numbers, aligned to 64 bytes.
+template <class T>
+struct GemmPackArgs {
+  const T* b;
+  int64_t n, k, ldb;
+  bool transpose_b;
+  T* packed;
+};
+
+constexpr int64_t gemm_packed_size(int64_t n, int64_t k) {
+  constexpr int64_t kMostLanes = 16;
+  return (n + kMostLanes - 1) / kMostLanes * kMostLanes * k;
+}
 
 }  // namespace tl

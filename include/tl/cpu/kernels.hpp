@@ -28,6 +28,7 @@ namespace tl {
   X(scatter_axis, ScatterAxisArgs)                    \
   X(top_k, TopKArgs)                                  \
   X(gemm, GemmArgs)                                   \
+  X(gemm_pack, GemmPackArgs)                          \
   X(conv_forward, ConvForwardArgs)                    \
   X(conv_backward_data, ConvBackwardDataArgs)         \
   X(conv_backward_weight, ConvBackwardWeightArgs)     \

@@ -70,6 +70,10 @@ void gemm_one(const GemmArgs<T>& args, int64_t index) {
                                        .beta = args.beta,
                                        .bias = args.bias,
                                        .activation = args.activation};
+  if (args.packed_b) {
+    multiply<T>(args.m, args.n, args.k, left, PackedRight<T>{args.packed_b}, result);
+    return;
+  }
   const bool few_rows = args.m <= std::min(1 + args.k / 64, FewRows<T>::kMostRows);
   if (few_rows && args.m > 0 && args.transpose_b && !args.transpose_a) FewRows<T>{args, a, b, result}.run();
   else if (args.transpose_b) multiply<T>(args.m, args.n, args.k, left, ColsRight<T>{b, args.ldb}, result);
@@ -84,4 +88,10 @@ void gemm(const GemmArgs<T>& args) {
   };
   if (args.batch >= 2 * threads()) parallel_for(args.batch, 1, some);
   else some(0, args.batch);
+}
+
+template <class T>
+void gemm_pack(const GemmPackArgs<T>& args) {
+  if (args.transpose_b) pack_right(args.n, args.k, ColsRight<T>{args.b, args.ldb}, args.packed);
+  else pack_right(args.n, args.k, RowsRight<T>{args.b, args.ldb}, args.packed);
 }

@@ -99,12 +99,41 @@ MultiplyTile<T> pick_multiply_tile(int64_t rows, int64_t width) {
   return width == Tile<T>::kCols ? pick_multiply_tile<T, 2>(rows, kHeights) : pick_multiply_tile<T, 1>(rows, kHeights);
 }
 
-/// One product, cut into blocks: of k, so that tiles of A stay in the first cache, and of n, so that the packed block
-/// of B stays in the second.
+/// How the right matrix [k, n] is cut: along k, so that tiles of A stay in the first cache, and along n, so that a
+/// packed block stays in the second. Blocks follow each other in memory, those of one range of columns in the order of
+/// k; in a block lie panels, each [rows of the block, width].
+template <class T>
+struct Blocking {
+  static constexpr int64_t kBlockK = 384, kBlockBytes = 640 * 1024;
+
+  int64_t n, k, block_k, block_n;
+
+  Blocking(int64_t cols, int64_t depth) : n(cols), k(depth) {
+    const auto even_share = [](int64_t size, int64_t most, int64_t unit) {
+      return round_up(divide_up(std::max<int64_t>(size, 1), std::max<int64_t>(divide_up(size, most), 1)), unit);
+    };
+    block_k = even_share(k, kBlockK, 8);
+    const int64_t most = kBlockBytes / static_cast<int64_t>(sizeof(T)) / block_k;
+    block_n = even_share(n, std::max(most / Tile<T>::kCols, int64_t(1)) * Tile<T>::kCols, Tile<T>::kCols);
+  }
+
+  int64_t cols_at(int64_t col_first) const { return std::min(block_n, n - col_first); }
+  int64_t rows_at(int64_t k_first) const { return std::min(block_k, k - k_first); }
+  int64_t offset(int64_t col_first, int64_t k_first) const {
+    return col_first * k + round_up(cols_at(col_first), Tile<T>::kLanes) * k_first;
+  }
+};
+
+/// A right matrix that was packed whole, by pack_right.
+template <class T>
+struct PackedRight {
+  const T* panels;
+};
+
+/// One product, block by block.
 template <class T, class Left, class Right, class Result>
 struct Product {
   static constexpr int64_t kLanes = Tile<T>::kLanes, kRows = Tile<T>::kRows, kCols = Tile<T>::kCols;
-  static constexpr int64_t kBlockK = 384, kBlockBytes = 640 * 1024;
   static constexpr int64_t kPackSlice = 16;          // rows of B that are packed together
   static constexpr int64_t kWorthAThread = 1 << 17;  // products that outweigh waking a thread
 
@@ -115,25 +144,25 @@ struct Product {
 
   int64_t col_first = 0, cols = 0, k_first = 0, k_count = 0;  // the block at hand
   int64_t row_panels = 0, chunks = 0;                         // tasks: panels of rows times chunks of columns
-  T* packed = nullptr;
+  const T* packed = nullptr;
 
   void run() {
-    const int64_t k_blocks = std::max<int64_t>(divide_up(k, kBlockK), 1), block_k = round_up(divide_up(k, k_blocks), 8);
-    const int64_t most_cols = kBlockBytes / static_cast<int64_t>(sizeof(T)) / std::max<int64_t>(block_k, 1);
-    const int64_t n_blocks = divide_up(n, std::max(most_cols / kCols, int64_t(1)) * kCols);
-    const int64_t block_n = round_up(divide_up(n, n_blocks), kCols);
-    packed = scratch(ScratchUse::pack_b).get<T>(block_k * block_n);
+    const Blocking<T> blocking(n, k);
     row_panels = divide_up(m, kRows);
     const int64_t wanted_tasks = 16 * threads();
-    for (col_first = 0; col_first < n; col_first += block_n) {
-      cols = std::min(block_n, n - col_first);
+    for (col_first = 0; col_first < n; col_first += blocking.block_n) {
+      cols = blocking.cols_at(col_first);
       chunks = std::clamp<int64_t>(divide_up(wanted_tasks, row_panels), 1, divide_up(cols, kCols));
       k_first = 0;
       do {
-        k_count = std::min(block_k, k - k_first);
-        const int64_t pack_grain = std::max<int64_t>(kWorthAThread / 16 / (kPackSlice * cols), 1);
-        parallel_for(divide_up(k_count, kPackSlice), pack_grain,
-                     [this](int64_t first, int64_t last) { pack(first * kPackSlice, last * kPackSlice); });
+        k_count = blocking.rows_at(k_first);
+        if constexpr (std::is_same_v<Right, PackedRight<T>>) {
+          packed = right.panels + blocking.offset(col_first, k_first);
+        } else {
+          T* const block = scratch(ScratchUse::pack_b).get<T>(blocking.block_k * blocking.block_n);
+          pack_block(block);
+          packed = block;
+        }
         const int64_t task_size = std::max<int64_t>(m * cols * k_count / (row_panels * chunks), 1);
         parallel_for(row_panels * chunks, std::max<int64_t>(kWorthAThread / task_size, 1),
                      [this](int64_t first, int64_t last) { multiply(first, last); });
@@ -142,10 +171,12 @@ struct Product {
     }
   }
 
-  /// Packs rows [first, last) of the block. Panels lie behind each other, each [k_count, width].
-  void pack(int64_t first, int64_t last) {
-    last = std::min(last, k_count);
-    right.pack(k_first + first, last - first, col_first, cols, packed, first, k_count);
+  void pack_block(T* out) const {
+    const int64_t grain = std::max<int64_t>(kWorthAThread / 16 / (kPackSlice * cols), 1);
+    parallel_for(divide_up(k_count, kPackSlice), grain, [this, out](int64_t first, int64_t last) {
+      const int64_t row = first * kPackSlice, end = std::min(last * kPackSlice, k_count);
+      right.pack(k_first + row, end - row, col_first, cols, out, row, k_count);
+    });
   }
 
   void multiply(int64_t first, int64_t last) {
@@ -171,10 +202,26 @@ struct Product {
   }
 };
 
+/// C[m, n] = left * right. Called by a task it runs in that task alone, as for a block of rows whose C stays in cache.
 template <class T, class Left, class Right, class Result>
 void multiply(int64_t m, int64_t n, int64_t k, const Left& left, const Right& right, const Result& result) {
   if (m <= 0 || n <= 0) return;
   Product<T, Left, Right, Result>{m, n, k, left, right, result}.run();
+}
+
+/// Packs all of a right matrix [k, n] into `panels`, gemm_packed_size(n, k) numbers, for products by PackedRight: these
+/// have the same bits as if each had packed for itself.
+template <class T, class Right>
+void pack_right(int64_t n, int64_t k, const Right& right, T* panels) {
+  const Blocking<T> blocking(n, k);
+  const int64_t across = divide_up(n, blocking.block_n), down = divide_up(k, blocking.block_k);
+  parallel_for(across * down, 1, [&](int64_t first, int64_t last) {
+    for (int64_t block = first; block < last; ++block) {
+      const int64_t col = block / down * blocking.block_n, row = block % down * blocking.block_k;
+      const int64_t rows = blocking.rows_at(row);
+      right.pack(row, rows, col, blocking.cols_at(col), panels + blocking.offset(col, row), 0, rows);
+    }
+  });
 }
 
 /// A as it lies in memory; one of the strides is 1. Rows are copied when they share cache sets, columns when they are
