@@ -3,6 +3,7 @@
 #include "tl/core/config.hpp"
 #include "tl/core/cpu_features.hpp"
 #include "tl/cpu/conv.hpp"
+#include "tl/cpu/conv_chain.hpp"
 #include "tl/cpu/elementwise.hpp"
 #include "tl/cpu/gemm.hpp"
 #include "tl/cpu/index.hpp"
@@ -50,11 +51,17 @@ namespace tl {
   X(sgd, SgdArgs)                                     \
   X(adam, AdamArgs)
 
+/// Kernels that only fast backends have: what they compute, others compose from TL_KERNELS.
+#define TL_FUSED_KERNELS(X)          \
+  X(chain_forward, ChainForwardArgs) \
+  X(chain_backward, ChainBackwardArgs)
+
 /// One backend's kernels for element type T; a null entry is a kernel that the backend does not have.
 template <class T>
 struct KernelTable {
 #define TL_ENTRY(name, Args) void (*name)(const Args<T>&) = nullptr;
   TL_KERNELS(TL_ENTRY)
+  TL_FUSED_KERNELS(TL_ENTRY)
 #undef TL_ENTRY
 };
 

@@ -88,10 +88,16 @@ class MobileNetV2 : public ImageClassifier {
 
     Tensor forward(const Tensor& x) override {
       const Activation activation = variant == Variant::gluon ? Activation::relu : Activation::relu6;
-      Tensor y = x;
-      if (expand.conv.weight.defined()) y = expand(y, activation);
-      y = depthwise(y, activation);
-      return project(y, Activation::none, residual ? x : Tensor());
+      const bool expands = expand.conv.weight.defined();
+      if (variant == Variant::folded) {
+        const Tensor y = depthwise(expands ? expand(x, activation) : x, activation);
+        return project(y, Activation::none, residual ? x : Tensor());
+      }
+      std::vector<nn::ConvBn> units;
+      if (expands) units.push_back({expand.conv, expand.bn, activation});
+      units.push_back({depthwise.conv, depthwise.bn, activation});
+      units.push_back({project.conv, project.bn});
+      return conv_bn_chain(units, x, residual ? x : Tensor());
     }
     std::string describe() const override { return "InvertedResidual"; }
   };

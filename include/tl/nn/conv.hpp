@@ -4,6 +4,7 @@
 #include "tl/nn/module.hpp"
 #include "tl/nn/norm.hpp"
 #include "tl/ops/conv.hpp"
+#include "tl/ops/conv_chain.hpp"
 
 namespace tl::inline TL_ABI {
 namespace nn {
@@ -48,6 +49,18 @@ struct Conv2d : Module {
 /// changed.
 Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, Activation activation = Activation::none,
                const Tensor& residual = {});
+
+/// A convolution, its BatchNorm and the activation that follows, as a unit of a chain.
+struct ConvBn {
+  Conv2d& conv;
+  BatchNorm2d& bn;
+  Activation activation = Activation::none;
+};
+
+/// The units one after the other, `residual` added before the last activation: the same as conv_bn for each of them.
+/// Where the device has kernels for it (see tl::conv_bn_chain) nothing but the convolutions' raw results is stored
+/// between the units.
+Tensor conv_bn_chain(const std::vector<ConvBn>& units, const Tensor& x, const Tensor& residual = {});
 
 }  // namespace nn
 }  // namespace tl::inline TL_ABI

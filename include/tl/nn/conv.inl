@@ -38,6 +38,28 @@ TL_INLINE void fold(Conv2d& conv, const BatchNorm2d& bn) {
   conv.folded.origin = std::move(origin);
 }
 
+template <class... Tensors>
+bool wants_gradient(const Tensors&... tensors) {
+  const auto wants = [](const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); };
+  return grad_enabled() && (wants(tensors) || ...);
+}
+
+inline bool is_fusible(Activation activation) {
+  return activation == Activation::none || activation == Activation::relu || activation == Activation::relu6;
+}
+
+/// Whether the units are worth being one operation: some of them learn or move their statistics, and nobody looks at
+/// the layers inside.
+inline bool wants_chain(const std::vector<ConvBn>& units, const Tensor& x, const Tensor& residual) {
+  if (Observe::current()) return false;
+  bool any = wants_gradient(x, residual);
+  for (const auto& [conv, bn, activation] : units) {
+    if (conv.bias.defined() || !is_fusible(activation)) return false;
+    any = any || bn.training() || wants_gradient(conv.weight, bn.weight, bn.bias);
+  }
+  return any;
+}
+
 }  // namespace detail
 
 TL_INLINE Conv2d::Conv2d(int64_t in, int64_t out, const Conv2dConfig& c)
@@ -63,11 +85,8 @@ TL_INLINE std::string Conv2d::describe() const {
 
 TL_INLINE Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, Activation activation,
                          const Tensor& residual) {
-  const auto wants = [](const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); };
-  const bool learns = grad_enabled() && (wants(x) || wants(conv.weight) || wants(conv.bias) || wants(bn.weight) ||
-                                         wants(bn.bias) || wants(residual));
-  const bool fusible =
-      activation == Activation::none || activation == Activation::relu || activation == Activation::relu6;
+  const bool learns = detail::wants_gradient(x, residual, conv.weight, conv.bias, bn.weight, bn.bias);
+  const bool fusible = detail::is_fusible(activation);
   if (learns || bn.training() || !x.device().is_cpu()) {
     Tensor y = bn.forward(conv(x), fusible ? activation : Activation::none, residual);
     if (!fusible) y = activate(y, activation);
@@ -77,6 +96,28 @@ TL_INLINE Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, Activat
   detail::fold(conv, bn);
   Tensor y = conv2d_fused(x, conv.folded.weight, conv.folded.bias, residual, activation, conv.options());
   observed(bn, y);
+  return y;
+}
+
+TL_INLINE Tensor conv_bn_chain(const std::vector<ConvBn>& units, const Tensor& x, const Tensor& residual) {
+  if (detail::wants_chain(units, x, residual)) {
+    std::vector<ChainUnit> chain;
+    for (const auto& [conv, bn, activation] : units)
+      chain.push_back({.weight = conv.weight,
+                       .gamma = bn.weight,
+                       .beta = bn.bias,
+                       .running_mean = bn.running_mean,
+                       .running_var = bn.running_var,
+                       .conv = conv.options(),
+                       .norm = bn.options(activation)});
+    if (has_chain_kernels(x, chain)) {
+      for (const auto& [conv, bn, activation] : units) bn.count_batch();
+      return tl::conv_bn_chain(x, chain, residual);
+    }
+  }
+  Tensor y = x;
+  for (const auto& [conv, bn, activation] : units)
+    y = conv_bn(conv, bn, y, activation, &bn == &units.back().bn ? residual : Tensor());
   return y;
 }
 

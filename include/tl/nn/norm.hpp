@@ -32,10 +32,16 @@ struct BatchNorm2d : Module {
 
   /// activation(norm(x) + residual), in one pass.
   Tensor forward(const Tensor& x, Activation activation, const Tensor& residual = {}) {
+    count_batch();
+    return batch_norm(x, weight, bias, running_mean.value(), running_var.value(), options(activation), residual);
+  }
+
+  BatchNormOptions options(Activation activation) const {
+    return {.training = training(), .momentum = config.momentum, .eps = config.eps, .activation = activation};
+  }
+  /// Counts a batch in training; for operations that normalise on this layer's behalf.
+  void count_batch() {
     if (training()) ++*num_batches_tracked.value().mutable_data<int64_t>();
-    return batch_norm(
-        x, weight, bias, running_mean.value(), running_var.value(),
-        {.training = training(), .momentum = config.momentum, .eps = config.eps, .activation = activation}, residual);
   }
 
   std::string describe() const override {

@@ -8,31 +8,24 @@
 namespace tl::inline TL_ABI {
 namespace detail {
 
-TL_INLINE ConvGeometry conv_geometry(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                                     const Conv2dOptions& options) {
+TL_INLINE ConvGeometry conv_geometry(const Shape& x, const Tensor& weight, const Conv2dOptions& options) {
   const auto& [stride, padding, dilation, groups] = options;
-  require<ShapeError>(x.rank() == 4, "conv2d: x must be [N, H, W, C]; got ", x.shape());
+  require<ShapeError>(x.rank() == 4, "conv2d: x must be [N, H, W, C]; got ", x);
   require<ShapeError>(weight.rank() == 4, "conv2d: weight must be [Cout, kH, kW, Cin/groups]; got ", weight.shape());
-  require<UsageError>(groups >= 1 && x.size(3) % groups == 0 && weight.size(0) % groups == 0,
-                      "conv2d: groups must divide Cin = ", x.size(3), " and Cout = ", weight.size(0), "; got ", groups);
-  require<ShapeError>(weight.size(3) == x.size(3) / groups,
+  require<UsageError>(groups >= 1 && x[3] % groups == 0 && weight.size(0) % groups == 0,
+                      "conv2d: groups must divide Cin = ", x[3], " and Cout = ", weight.size(0), "; got ", groups);
+  require<ShapeError>(weight.size(3) == x[3] / groups,
                       "conv2d: weight must be [Cout, kH, kW, Cin/groups] with "
                       "Cin/groups = ",
-                      x.size(3) / groups, "; got ", weight.shape(), ". Hint: x is ", x.shape(), ", groups = ", groups,
-                      ".");
-  require<ShapeError>(!bias.defined() || bias.shape() == Shape{weight.size(0)},
-                      "conv2d: bias must be [Cout] with Cout = ", weight.size(0), "; got ",
-                      bias.defined() ? bias.shape() : Shape());
-  require<DTypeError>(x.dtype() == weight.dtype(), "conv2d: x is ", x.dtype(), ", weight is ", weight.dtype());
-  require<DeviceError>(x.device() == weight.device(), "conv2d: x is on ", x.device(), ", weight on ", weight.device());
-  const WindowAxis rows("conv2d", x.size(1), weight.size(1), stride.h, dilation.h, padding.top, padding.bottom,
+                      x[3] / groups, "; got ", weight.shape(), ". Hint: x is ", x, ", groups = ", groups, ".");
+  const WindowAxis rows("conv2d", x[1], weight.size(1), stride.h, dilation.h, padding.top, padding.bottom,
                         padding.same);
-  const WindowAxis cols("conv2d", x.size(2), weight.size(2), stride.w, dilation.w, padding.left, padding.right,
+  const WindowAxis cols("conv2d", x[2], weight.size(2), stride.w, dilation.w, padding.left, padding.right,
                         padding.same);
-  return {.n = x.size(0),
-          .h = x.size(1),
-          .w = x.size(2),
-          .cin = x.size(3),
+  return {.n = x[0],
+          .h = x[1],
+          .w = x[2],
+          .cin = x[3],
           .cout = weight.size(0),
           .kh = weight.size(1),
           .kw = weight.size(2),
@@ -45,6 +38,17 @@ TL_INLINE ConvGeometry conv_geometry(const Tensor& x, const Tensor& weight, cons
           .dilation_w = dilation.w,
           .pad_top = rows.before,
           .pad_left = cols.before};
+}
+
+TL_INLINE ConvGeometry conv_geometry(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                     const Conv2dOptions& options) {
+  const ConvGeometry geometry = conv_geometry(x.shape(), weight, options);
+  require<ShapeError>(!bias.defined() || bias.shape() == Shape{weight.size(0)},
+                      "conv2d: bias must be [Cout] with Cout = ", weight.size(0), "; got ",
+                      bias.defined() ? bias.shape() : Shape());
+  require<DTypeError>(x.dtype() == weight.dtype(), "conv2d: x is ", x.dtype(), ", weight is ", weight.dtype());
+  require<DeviceError>(x.device() == weight.device(), "conv2d: x is on ", x.device(), ", weight on ", weight.device());
+  return geometry;
 }
 
 struct Conv2d {

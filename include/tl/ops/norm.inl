@@ -8,6 +8,51 @@
 namespace tl::inline TL_ABI {
 namespace detail {
 
+/// From the biased variance of `rows` values to the unbiased one.
+inline double unbias(int64_t rows) { return static_cast<double>(rows) / static_cast<double>(rows - 1); }
+
+/// running = (1 - momentum) running + momentum factor batch
+template <class T>
+void move_running(Tensor& running, const Tensor& batch, double factor, double momentum_given) {
+  if (!running.defined()) return;
+  T* const value = running.mutable_data<T>();
+  const T* const now = batch.data<T>();
+  const auto momentum = static_cast<T>(momentum_given);
+  for (int64_t c = 0; c < running.numel(); ++c)
+    value[c] = (1 - momentum) * value[c] + momentum * static_cast<T>(now[c] * factor);
+}
+
+inline void check_batch_norm_options(const BatchNormOptions& options, const Shape& x) {
+  require<UsageError>(!options.training || x.numel() > x[-1],
+                      "batch_norm: training needs more than one value a channel, got ", x,
+                      ". Hint: a last batch of one picture; drop it, or freeze the layer.");
+  const auto fused = options.activation;
+  require<UsageError>(fused == Activation::none || fused == Activation::relu || fused == Activation::relu6,
+                      "batch_norm: only relu and relu6 can be fused");
+}
+
+/// gamma (x - mean) rstd + beta as scale * x + shift; all [C].
+struct ChannelAffine {
+  Tensor rstd, scale, shift;
+};
+
+template <class T>
+ChannelAffine normalising_affine(const Tensor& mean, const Tensor& variance, const Tensor& gamma, const Tensor& beta,
+                                 double eps) {
+  const Shape& shape = mean.shape();
+  ChannelAffine out{Tensor::empty(shape, mean.dtype()), Tensor::empty(shape, mean.dtype()),
+                    Tensor::empty(shape, mean.dtype())};
+  T *const rstd = out.rstd.mutable_data<T>(), *const scale = out.scale.mutable_data<T>();
+  T* const shift = out.shift.mutable_data<T>();
+  const T *const mu = mean.data<T>(), *const var = variance.data<T>();
+  for (int64_t c = 0; c < mean.numel(); ++c) {
+    rstd[c] = static_cast<T>(1 / std::sqrt(static_cast<double>(var[c]) + eps));
+    scale[c] = gamma.defined() ? gamma.data<T>()[c] * rstd[c] : rstd[c];
+    shift[c] = (beta.defined() ? beta.data<T>()[c] : T(0)) - mu[c] * scale[c];
+  }
+  return out;
+}
+
 struct BatchNorm {
   static constexpr std::string_view kName = "batch_norm";
   BatchNormOptions options;
@@ -73,54 +118,31 @@ struct BatchNorm {
   void run(const Tensor& in, const Tensor& weight, const Tensor& bias, const Tensor& residual, Tensor& out) {
     require<DeviceError>(in.device().is_cpu(), "batch_norm: there is no kernel for ", in.device(), " yet");
     const int64_t channels = in.size(-1), rows = in.numel() / std::max<int64_t>(channels, 1);
-    batch_mean = Tensor::empty({channels}, in.dtype());
-    batch_rstd = Tensor::empty({channels}, in.dtype());
-    T* mu = batch_mean.mutable_data<T>();
-    T* r = batch_rstd.mutable_data<T>();
+    Tensor variance = running_var;
     if (options.training) {
-      Tensor variance = Tensor::empty({channels}, in.dtype());
-      T* var = variance.mutable_data<T>();
-      kernel::batch_statistics(
-          in.device(),
-          BatchStatisticsArgs<T>{.x = in.data<T>(), .mean = mu, .variance = var, .rows = rows, .channels = channels});
-      const double unbias = static_cast<double>(rows) / static_cast<double>(rows - 1);
-      move(running_mean, mu, 1.0);
-      move(running_var, var, unbias);
-      for (int64_t c = 0; c < channels; ++c)
-        r[c] = static_cast<T>(1 / std::sqrt(static_cast<double>(var[c]) + options.eps));
+      batch_mean = Tensor::empty({channels}, in.dtype());
+      variance = Tensor::empty({channels}, in.dtype());
+      kernel::batch_statistics(in.device(), BatchStatisticsArgs<T>{.x = in.data<T>(),
+                                                                   .mean = batch_mean.mutable_data<T>(),
+                                                                   .variance = variance.mutable_data<T>(),
+                                                                   .rows = rows,
+                                                                   .channels = channels});
+      move_running<T>(running_mean, batch_mean, 1.0, options.momentum);
+      move_running<T>(running_var, variance, unbias(rows), options.momentum);
     } else {
-      const T* from = running_mean.data<T>();
-      const T* var = running_var.data<T>();
-      for (int64_t c = 0; c < channels; ++c) {
-        mu[c] = from[c];
-        r[c] = static_cast<T>(1 / std::sqrt(static_cast<double>(var[c]) + options.eps));
-      }
+      batch_mean = running_mean.clone();
     }
-    Tensor scale = Tensor::empty({channels}, in.dtype()), shift = Tensor::empty({channels}, in.dtype());
-    T* a = scale.mutable_data<T>();
-    T* b = shift.mutable_data<T>();
-    for (int64_t c = 0; c < channels; ++c) {
-      a[c] = weight.defined() ? weight.data<T>()[c] * r[c] : r[c];
-      b[c] = (bias.defined() ? bias.data<T>()[c] : T(0)) - mu[c] * a[c];
-    }
+    const ChannelAffine affine = normalising_affine<T>(batch_mean, variance, weight, bias, options.eps);
+    batch_rstd = affine.rstd;
     kernel::channel_affine(in.device(),
                            ChannelAffineArgs<T>{.x = in.data<T>(),
-                                                .scale = a,
-                                                .shift = b,
+                                                .scale = affine.scale.template data<T>(),
+                                                .shift = affine.shift.template data<T>(),
                                                 .residual = residual.defined() ? residual.data<T>() : nullptr,
                                                 .y = out.mutable_data<T>(),
                                                 .rows = rows,
                                                 .channels = channels,
                                                 .activation = options.activation});
-  }
-
-  template <class T>
-  void move(Tensor& running, const T* batch, double factor) const {
-    if (!running.defined()) return;
-    T* value = running.mutable_data<T>();
-    const auto momentum = static_cast<T>(options.momentum);
-    for (int64_t c = 0; c < running.numel(); ++c)
-      value[c] = (1 - momentum) * value[c] + momentum * static_cast<T>(batch[c] * factor);
   }
 };
 
@@ -196,12 +218,7 @@ TL_INLINE Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& 
   check(running_var, "running_var", options.training);
   require<ShapeError>(!residual.defined() || residual.shape() == x.shape(), "batch_norm: residual must be like x, ",
                       x.shape(), "; got ", residual.defined() ? residual.shape() : Shape());
-  require<UsageError>(!options.training || x.numel() > x.size(-1),
-                      "batch_norm: training needs more than one value a channel, got ", x.shape(),
-                      ". Hint: a last batch of one picture; drop it, or freeze the layer.");
-  const auto fused = options.activation;
-  require<UsageError>(fused == Activation::none || fused == Activation::relu || fused == Activation::relu6,
-                      "batch_norm: only relu and relu6 can be fused");
+  detail::check_batch_norm_options(options, x.shape());
   return apply(detail::BatchNorm{options, running_mean, running_var, {}, {}, {}, {}, {}, {}, {}}, x, gamma, beta,
                residual);
 }

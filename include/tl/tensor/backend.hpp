@@ -58,7 +58,7 @@ const KernelTable<T>& kernels_of(Device device, std::string_view operation) {
   fail<DTypeError>(operation, ": CUDA kernels compute in f32, got f64. Hint: check gradients on the CPU.");
 }
 
-/// `kernel::gemm(device, args)` runs the device's gemm; one function for each line of TL_KERNELS.
+/// `kernel::gemm(device, args)` runs the device's gemm; one function for each line of the lists.
 namespace kernel {
 #define TL_DEFINE_CALL(name, Args)                                            \
   template <class T>                                                          \
@@ -71,6 +71,7 @@ namespace kernel {
     function(args);                                                           \
   }
 TL_KERNELS(TL_DEFINE_CALL)
+TL_FUSED_KERNELS(TL_DEFINE_CALL)
 #undef TL_DEFINE_CALL
 }  // namespace kernel
 

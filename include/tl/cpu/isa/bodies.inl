@@ -19,6 +19,9 @@
 //
 #include "tl/cpu/isa/pool.inl"
 #include "tl/cpu/isa/norm.inl"
+#if TL_VECTOR_BYTES > 16
+#include "tl/cpu/isa/conv_chain.inl"
+#endif
 #include "tl/cpu/isa/softmax.inl"
 #include "tl/cpu/isa/index.inl"
 #include "tl/cpu/isa/optim.inl"
@@ -27,5 +30,8 @@ template <class T>
 inline constexpr KernelTable<T> table = {
 #define TL_ENTRY(name, Args) .name = &name<T>,
     TL_KERNELS(TL_ENTRY)
+#if TL_VECTOR_BYTES > 16
+        TL_FUSED_KERNELS(TL_ENTRY)
+#endif
 #undef TL_ENTRY
 };

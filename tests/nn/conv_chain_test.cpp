@@ -1,0 +1,150 @@
+// A chain of convolutions with BatchNorm gives what its units give one by one.
+#include <cmath>
+#include <optional>
+
+#include "ops/isa.hpp"
+#include "support.hpp"
+#include "tl/autograd/engine.hpp"
+#include "tl/nn/conv.hpp"
+#include "tl/ops/elementwise.hpp"
+#include "tl/ops/reduce.hpp"
+
+namespace {
+
+using tl::Activation;
+using tl::Tensor;
+namespace nn = tl::nn;
+
+Tensor random(const tl::Shape& shape, uint64_t seed, double deviation = 1) {
+  Tensor out = Tensor::empty(shape);
+  tl::Generator generator(seed);
+  nn::normal_(out, 0, deviation, generator);
+  return out;
+}
+
+struct Case {
+  int64_t n, h, w, in, width, out;
+  int64_t kernel = 3, stride = 1;
+  bool expand = true;
+  tl::Padding padding = 1;
+  Activation activation = Activation::relu6, last = Activation::none;
+
+  bool adds_x() const { return stride == 1 && in == out; }
+};
+
+/// An inverted residual's layers, with statistics that matter.
+struct Layers : nn::Module {
+  nn::Conv2d expand, depthwise, project;
+  nn::BatchNorm2d bn_expand, bn_depthwise, bn_project;
+  TL_MEMBERS(expand, bn_expand, depthwise, bn_depthwise, project, bn_project)
+  Case c;
+
+  explicit Layers(const Case& given) : c(given) {
+    tl::manual_seed(3);
+    const int64_t width = c.expand ? c.width : c.in;
+    if (c.expand) expand = nn::Conv2d(c.in, width, {.kernel = 1, .bias = false});
+    if (c.expand) bn_expand = nn::BatchNorm2d(width);
+    depthwise = nn::Conv2d(
+        width, width, {.kernel = c.kernel, .stride = c.stride, .padding = c.padding, .groups = width, .bias = false});
+    bn_depthwise = nn::BatchNorm2d(width);
+    project = nn::Conv2d(width, c.out, {.kernel = 1, .bias = false});
+    bn_project = nn::BatchNorm2d(c.out);
+    tl::Generator generator(4);
+    for (nn::BatchNorm2d* bn : {&bn_expand, &bn_depthwise, &bn_project}) {
+      if (!bn->weight.defined()) continue;
+      nn::uniform_(bn->weight.value(), 0.5, 2, generator), nn::uniform_(bn->bias.value(), -1, 3, generator);
+      nn::uniform_(bn->running_mean.value(), -0.2, 0.2, generator);
+      nn::uniform_(bn->running_var.value(), 0.1, 0.5, generator);
+    }
+  }
+
+  Tensor forward(const Tensor& x) override { return forward(x, c.adds_x() ? x : Tensor()); }
+  Tensor forward(const Tensor& x, const Tensor& residual) {
+    std::vector<nn::ConvBn> units;
+    if (c.expand) units.push_back({expand, bn_expand, c.activation});
+    units.push_back({depthwise, bn_depthwise, c.activation});
+    units.push_back({project, bn_project, c.last});
+    return conv_bn_chain(units, x, residual);
+  }
+};
+
+/// Everything that a step leaves behind, by name.
+struct Outcome {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+};
+
+Outcome step(Layers& net, Tensor x, bool one_by_one, bool wants_x = true) {
+  const auto ignore = [](nn::Module&, const Tensor&) {};
+  std::optional<nn::Observe> observe;
+  if (one_by_one) observe.emplace(ignore);  // somebody who looks at each layer keeps them apart
+  x = x.clone();
+  if (wants_x) x.set_requires_grad();
+  const Tensor y = net.forward(x);
+  Outcome out;
+  out.tensors.emplace_back("y", y.detach());
+  if (!y.requires_grad()) return out;
+  y.backward(random(y.shape(), 9));
+  if (wants_x) out.tensors.emplace_back("grad x", x.grad());
+  for (const auto& [name, parameter] : nn::named_parameters(net))
+    out.tensors.emplace_back(name, parameter->value().grad());
+  for (const auto& [name, buffer] : nn::named_buffers(net)) out.tensors.emplace_back(name, buffer->value().clone());
+  return out;
+}
+
+double distance(const Tensor& a, const Tensor& b) {
+  double worst = 0, scale = 1e-30;
+  const Tensor x = a.to(tl::DType::f64), y = b.to(tl::DType::f64);
+  for (int64_t i = 0; i < a.numel(); ++i) {
+    worst = std::max(worst, std::abs(x.data<double>()[i] - y.data<double>()[i]));
+    scale = std::max(scale, std::abs(y.data<double>()[i]));
+    if (std::isnan(x.data<double>()[i])) return 1;
+  }
+  return worst / scale;
+}
+
+void check_equal(const Outcome& got, const Outcome& want, double tolerance) {
+  REQUIRE(got.tensors.size() == want.tensors.size());
+  for (size_t i = 0; i < got.tensors.size(); ++i) {
+    CAPTURE(want.tensors[i].first);
+    REQUIRE(got.tensors[i].second.defined() == want.tensors[i].second.defined());
+    if (want.tensors[i].second.defined()) CHECK(distance(got.tensors[i].second, want.tensors[i].second) <= tolerance);
+  }
+}
+
+const Case kCases[] = {
+    {2, 9, 10, 16, 96, 16},
+    {2, 9, 10, 24, 144, 24, 3, 1, true, 1, Activation::relu},
+    {3, 8, 7, 5, 30, 5},
+    {1, 12, 12, 8, 24, 16, 3, 2},
+    {2, 11, 9, 8, 40, 12, 3, 2},
+    {2, 10, 8, 8, 40, 12, 3, 2, true, tl::Padding::same_tf()},
+    {2, 9, 13, 8, 40, 8, 5, 1, true, 2},
+    {1, 13, 12, 8, 40, 12, 5, 2, true, 2},
+    {2, 14, 16, 8, 40, 12, 5, 2, true, tl::Padding::same_tf()},
+    {2, 9, 9, 32, 32, 16, 3, 1, false},
+    {2, 6, 6, 300, 300, 300, 3, 1, false},
+    {2, 5, 5, 40, 600, 40},
+    {2, 9, 9, 16, 48, 16, 3, 1, true, 1, Activation::relu6, Activation::relu},
+};
+
+TEST_CASE("a chain trains as its units one by one, on every instruction set and number of threads") {
+  TL_NEEDS_ISA();
+  for (const Case& c : kCases) {
+    CAPTURE(&c - kCases);
+    const Tensor x = random({c.n, c.h, c.w, c.in}, 1);
+    std::optional<Outcome> first;
+    Layers reference(c);
+    const Outcome want = step(reference, x, true);
+    for (const int threads : {1, 2, 3}) {
+      tl::set_threads(threads);
+      Layers net(c);
+      const Outcome got = step(net, x, false);
+      check_equal(got, want, 2e-5);
+      if (first) check_equal(got, *first, 0);
+      else first = got;
+    }
+    tl::set_threads(tl::available_threads());
+  }
+}
+
+}  // namespace
