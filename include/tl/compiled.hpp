@@ -37,6 +37,7 @@
 #include "tl/nn/module.inl"
 #include "tl/ops/attention.inl"
 #include "tl/ops/conv.inl"
+#include "tl/ops/conv_chain.inl"
 #include "tl/ops/dropout.inl"
 #include "tl/ops/elementwise.inl"
 #include "tl/ops/index.inl"

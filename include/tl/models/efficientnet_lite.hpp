@@ -49,12 +49,13 @@ class EfficientNetLite : public ImageClassifier {
     }
 
     Tensor forward(const Tensor& x) override {
-      Tensor y = x;
-      if (conv_expand.weight.defined()) y = conv_bn(conv_expand, bn_expand, y, Activation::relu6);
-      y = conv_bn(conv_dw, bn_dw, y, Activation::relu6);
-      if (!residual) return conv_bn(conv_project, bn_project, y);
-      if (drop_path.training() && drop_path.probability > 0) return drop_path(conv_bn(conv_project, bn_project, y)) + x;
-      return conv_bn(conv_project, bn_project, y, Activation::none, x);
+      std::vector<nn::ConvBn> units;
+      if (conv_expand.weight.defined()) units.push_back({conv_expand, bn_expand, Activation::relu6});
+      units.push_back({conv_dw, bn_dw, Activation::relu6});
+      units.push_back({conv_project, bn_project});
+      if (residual && drop_path.training() && drop_path.probability > 0)
+        return drop_path(nn::conv_bn_chain(units, x)) + x;
+      return nn::conv_bn_chain(units, x, residual ? x : Tensor());
     }
     std::string describe() const override {
       return conv_expand.weight.defined() ? "InvertedResidual" : "DepthwiseSeparable";
@@ -121,7 +122,7 @@ class EfficientNetLite : public ImageClassifier {
 
   Tensor features(const Tensor& x) override {
     const Tensor y = blocks(conv_bn(conv_stem, bn1, x, Activation::relu6));
-    return global_avg_pool(conv_bn(conv_head, bn2, y, Activation::relu6));
+    return global_avg_pool(nn::conv_bn_chain({{conv_head, bn2, Activation::relu6}}, y));
   }
   Tensor classify(const Tensor& features) override { return classifier(dropout(features)); }
   std::string head_name() const override { return "classifier"; }

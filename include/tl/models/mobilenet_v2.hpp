@@ -44,7 +44,7 @@ class MobileNetV2 : public ImageClassifier {
     }
 
     Tensor operator()(const Tensor& x, Activation activation, const Tensor& residual = {}) {
-      if (!folded) return conv_bn(conv, bn, x, activation, residual);
+      if (!folded) return nn::conv_bn_chain({{conv, bn, activation}}, x, residual);
       Tensor y = conv2d_fused(x, conv.weight, conv.bias, residual, activation, conv.options());
       nn::observed(conv, y);
       return y;
@@ -97,7 +97,7 @@ class MobileNetV2 : public ImageClassifier {
       if (expands) units.push_back({expand.conv, expand.bn, activation});
       units.push_back({depthwise.conv, depthwise.bn, activation});
       units.push_back({project.conv, project.bn});
-      return conv_bn_chain(units, x, residual ? x : Tensor());
+      return nn::conv_bn_chain(units, x, residual ? x : Tensor());
     }
     std::string describe() const override { return "InvertedResidual"; }
   };

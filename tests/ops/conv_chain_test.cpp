@@ -147,4 +147,55 @@ TEST_CASE("a chain trains as its units one by one, on every instruction set and 
   }
 }
 
+TEST_CASE("what is frozen gets no gradient and moves no statistics, and what lies around it learns as before") {
+  TL_NEEDS_ISA();
+  const Case c = kCases[0];
+  const Tensor x = random({c.n, c.h, c.w, c.in}, 1);
+  const auto freeze = [](Layers& net, int what) {
+    nn::Module* const parts[] = {&net.expand,       &net.bn_expand, &net.depthwise,
+                                 &net.bn_depthwise, &net.project,   &net.bn_project};
+    for (int i = 0; i < 6; ++i) parts[i]->set_frozen(what >> i & 1);
+  };
+  for (int what = 0; what < 64; ++what)
+    for (const bool wants_x : {false, true}) {
+      CAPTURE(what);
+      CAPTURE(wants_x);
+      Layers reference(c), net(c);
+      freeze(reference, what), freeze(net, what);
+      check_equal(step(net, x, false, wants_x), step(reference, x, true, wants_x), 2e-5);
+    }
+}
+
+TEST_CASE("a residual of its own gets its gradient, and only what is needed is kept") {
+  const Case c = kCases[0];
+  const Tensor x = random({c.n, c.h, c.w, c.in}, 1);
+  Tensor own = random(x.shape(), 2), alone = own.clone();
+  own.set_requires_grad(), alone.set_requires_grad();
+  Layers net(c), reference(c);
+  const Tensor grad = random(x.shape(), 3);
+  net.forward(x, own).backward(grad);
+  const auto ignore = [](nn::Module&, const Tensor&) {};
+  const nn::Observe observe(ignore);
+  reference.forward(x, alone).backward(grad);
+  CHECK(distance(own.grad(), alone.grad()) == 0);
+  CHECK(distance(net.expand.weight.value().grad(), reference.expand.weight.value().grad()) < 2e-5);
+}
+
+TEST_CASE("a chain notices that what it kept was changed") {
+  Layers net(kCases[0]);
+  Tensor x = random({2, 9, 10, 16}, 1);
+  const Tensor y = net(x);
+  x.mutable_data<float>()[0] = 1;
+  CHECK_THROWS_WITH_AS(y.backward(random(y.shape(), 2)), doctest::Contains("changed in place"), tl::UsageError);
+}
+
+TEST_CASE("a large mean does not swallow the variance") {
+  for (const bool one_by_one : {false, true}) {
+    Layers net({2, 9, 9, 4, 8, 4});
+    const Tensor x = random({2, 9, 9, 4}, 1, 0.01) + 1000.0;
+    CHECK(distance(step(net, x, one_by_one).tensors.back().second, Tensor::ones({})) == 0);
+    CHECK(net.bn_expand.running_var.value().data<float>()[0] < 1);
+  }
+}
+
 }  // namespace
