@@ -13,7 +13,11 @@ struct Case {
   int64_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
   bool bias = false, residual = false;
   Activation activation = Activation::none;
+  int64_t winograd_tile = 0;
 };
+
+/// By how much more than a plain sum results may be off: what the transforms cost.
+double allowed_error(const Case& c) { return c.winograd_tile == 4 ? 40 : c.winograd_tile == 2 ? 4 : 1; }
 
 ConvGeometry geometry_of(const Case& c) {
   const auto out = [](int64_t size, int64_t pads, int64_t kernel, int64_t stride, int64_t dilation) {
@@ -35,7 +39,8 @@ ConvGeometry geometry_of(const Case& c) {
           .dilation_h = c.dilation_h,
           .dilation_w = c.dilation_w,
           .pad_top = c.pad_top,
-          .pad_left = c.pad_left};
+          .pad_left = c.pad_left,
+          .winograd_tile = c.winograd_tile};
 }
 
 /// Calls visit(x, weight, y) with the places of every product that the convolution sums up.
@@ -77,6 +82,8 @@ void check(const Case& c) {
   CAPTURE(c.dilation_w);
   CAPTURE(c.pad_top);
   CAPTURE(c.pad_left);
+  CAPTURE(c.winograd_tile);
+  const double allowed = allowed_error(c);
   const int64_t size_x = g.n * g.h * g.w * g.cin, size_w = g.cout * g.kh * g.kw * (g.cin / g.groups),
                 size_y = g.n * g.oh * g.ow * g.cout;
   std::mt19937 random(static_cast<unsigned>(size_x * 31 + size_w * 7 + size_y));
@@ -103,26 +110,35 @@ void check(const Case& c) {
 
   const int64_t taps = g.kh * g.kw, places = g.n * g.oh * g.ow;
   for_each_isa<T>([&](const tl::KernelTable<T>& kernels) {
-    check_result<T>(y, taps * g.cin / g.groups, Guarded<T>(size_y), [&](T* out) {
-      kernels.conv_forward({.geometry = g,
-                            .x = x.data(),
-                            .weight = weight.data(),
-                            .bias = c.bias ? bias.data() : nullptr,
-                            .residual = c.residual ? residual.data() : nullptr,
-                            .y = out,
-                            .activation = c.activation});
-    });
-    check_result<T>(grad_x, taps * g.cout / g.groups, Guarded<T>(size_x), [&](T* out) {
-      kernels.conv_backward_data({.geometry = g, .grad_y = grad_y.data(), .weight = weight.data(), .grad_x = out});
-    });
+    check_result<T>(
+        y, taps * g.cin / g.groups, Guarded<T>(size_y),
+        [&](T* out) {
+          kernels.conv_forward({.geometry = g,
+                                .x = x.data(),
+                                .weight = weight.data(),
+                                .bias = c.bias ? bias.data() : nullptr,
+                                .residual = c.residual ? residual.data() : nullptr,
+                                .y = out,
+                                .activation = c.activation});
+        },
+        allowed);
+    check_result<T>(
+        grad_x, taps * g.cout / g.groups, Guarded<T>(size_x),
+        [&](T* out) {
+          kernels.conv_backward_data({.geometry = g, .grad_y = grad_y.data(), .weight = weight.data(), .grad_x = out});
+        },
+        allowed);
     Guarded<T> got_bias(g.cout);
-    check_result<T>(grad_weight, places, Guarded<T>(size_w), [&](T* out) {
-      kernels.conv_backward_weight({.geometry = g,
-                                    .grad_y = grad_y.data(),
-                                    .x = x.data(),
-                                    .grad_weight = out,
-                                    .grad_bias = c.bias ? got_bias.data() : nullptr});
-    });
+    check_result<T>(
+        grad_weight, places, Guarded<T>(size_w),
+        [&](T* out) {
+          kernels.conv_backward_weight({.geometry = g,
+                                        .grad_y = grad_y.data(),
+                                        .x = x.data(),
+                                        .grad_weight = out,
+                                        .grad_bias = c.bias ? got_bias.data() : nullptr});
+        },
+        allowed);
     if (c.bias) CHECK(worst_error(got_bias, grad_bias, places) <= 1);
     CHECK(got_bias.intact());
   });
@@ -176,6 +192,37 @@ TEST_CASE_TEMPLATE("conv: many places, so that sums of the weight's gradient com
             .bias = true});
   check<T>({.n = 3, .h = 40, .w = 41, .cin = 4, .cout = 5, .kh = 1, .kw = 1});
   check<T>({.n = 3, .h = 40, .w = 41, .cin = 6, .cout = 6, .groups = 6, .pad_top = 1, .pad_left = 1, .bias = true});
+}
+
+TEST_CASE("conv: Winograd's tiles, whole, cut and next to padding") {
+  for (const int64_t tile : {2, 4}) {
+    for (const int64_t size : {1, 2, 3, 4, 5, 8, 9, 13})
+      check<float>({.n = 2,
+                    .h = size,
+                    .w = 14 - size,
+                    .cin = 32,
+                    .cout = 35,
+                    .pad_top = 1,
+                    .pad_left = 1,
+                    .pad_bottom = 1,
+                    .pad_right = 1,
+                    .bias = true,
+                    .residual = size % 2 == 0,
+                    .activation = size % 3 ? Activation::relu : Activation::silu,
+                    .winograd_tile = tile});
+    check<float>({.h = 9, .w = 8, .cin = 50, .cout = 40, .winograd_tile = tile});
+    check<float>({.h = 5, .w = 6, .cin = 33, .cout = 32, .pad_top = 2, .pad_right = 2, .winograd_tile = tile});
+  }
+}
+
+TEST_CASE("conv: Winograd over several blocks of tiles, channels and sums") {
+  const Case many_tiles{.n = 3, .h = 61, .w = 47, .cin = 36, .cout = 33, .pad_top = 1, .pad_left = 1, .bias = true};
+  const Case many_channels{.h = 8, .w = 8, .cin = 430, .cout = 420, .pad_top = 1, .pad_left = 1, .bias = true};
+  for (Case c : {many_tiles, many_channels})
+    for (const int64_t tile : {2, 4}) {
+      c.winograd_tile = tile;
+      check<float>(c);
+    }
 }
 
 TEST_CASE_TEMPLATE("conv: depthwise", T, float, double) {

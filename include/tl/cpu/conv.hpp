@@ -13,6 +13,7 @@ struct ConvGeometry {
   int64_t oh, ow;
   int64_t stride_h, stride_w, dilation_h, dilation_w;
   int64_t pad_top, pad_left;  // what lies below and to the right follows from oh and ow
+  int64_t winograd_tile = 4;  // the largest that 3x3 kernels of stride 1 may use: 4, 2 or 0 (direct sums)
 };
 
 /// y = activation(conv(x, weight) + bias + residual); bias [cout] and residual (like y) may be null.

@@ -36,7 +36,7 @@ class Scratch {
 };
 
 /// The buffers that kernels share out among themselves; a kernel never calls another one that uses the same.
-enum class ScratchUse : int { pack_a, pack_b, partial, rows, count };
+enum class ScratchUse : int { pack_a, pack_b, partial, rows, sums, count };
 
 inline Scratch& scratch(ScratchUse use) {
   thread_local Scratch buffers[static_cast<int>(ScratchUse::count)];

@@ -31,6 +31,15 @@ struct Padding {
   }
 };
 
+/// The side of the largest tile by which 3x3 convolutions of stride 1 may be computed with fewer products (Winograd):
+/// 4, the default, 2, or 0 for plain sums. Program-wide; the environment variable TL_WINOGRAD sets it at the start.
+///
+/// Errors relative to the largest sum of absolute products of a tile, measured against double precision beside a plain
+/// sum's: tile 2 up to 4 times, tile 4 up to 40 times as large (some 1e-5 of an output's typical size).
+int64_t winograd_tile();
+/// Errors: UsageError unless `side` is 0, 2 or 4.
+void set_winograd_tile(int64_t side);
+
 struct Conv2dOptions {
   Pair stride = 1;
   Padding padding = 0;

@@ -1,5 +1,8 @@
 // Definitions of ops/conv.hpp.
 #pragma once
+#include <atomic>
+#include <cstdlib>
+
 #include "tl/autograd/function.hpp"
 #include "tl/ops/conv.hpp"
 #include "tl/ops/elementwise.hpp"
@@ -7,6 +10,19 @@
 
 namespace tl::inline TL_ABI {
 namespace detail {
+
+TL_INLINE int64_t checked_winograd_tile(std::string_view source, std::string_view side) {
+  require<UsageError>(side == "0" || side == "2" || side == "4", source, ": expected 0, 2 or 4, got ", side);
+  return side[0] - '0';
+}
+
+TL_INLINE std::atomic<int64_t>& winograd_setting() {
+  static std::atomic<int64_t> setting = [] {
+    const char* const given = std::getenv("TL_WINOGRAD");
+    return given && *given ? checked_winograd_tile("TL_WINOGRAD", given) : 4;
+  }();
+  return setting;
+}
 
 TL_INLINE ConvGeometry conv_geometry(const Shape& x, const Tensor& weight, const Conv2dOptions& options) {
   const auto& [stride, padding, dilation, groups] = options;
@@ -37,7 +53,8 @@ TL_INLINE ConvGeometry conv_geometry(const Shape& x, const Tensor& weight, const
           .dilation_h = dilation.h,
           .dilation_w = dilation.w,
           .pad_top = rows.before,
-          .pad_left = cols.before};
+          .pad_left = cols.before,
+          .winograd_tile = winograd_tile()};
 }
 
 TL_INLINE ConvGeometry conv_geometry(const Tensor& x, const Tensor& weight, const Tensor& bias,
@@ -116,6 +133,11 @@ struct Conv2d {
 };
 
 }  // namespace detail
+
+TL_INLINE int64_t winograd_tile() { return detail::winograd_setting().load(std::memory_order_relaxed); }
+TL_INLINE void set_winograd_tile(int64_t side) {
+  detail::winograd_setting() = detail::checked_winograd_tile("set_winograd_tile", std::to_string(side));
+}
 
 TL_INLINE Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options) {
   return apply(detail::Conv2d{detail::conv_geometry(x, weight, bias, options), {}, {}}, x, weight, bias);

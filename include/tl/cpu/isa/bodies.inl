@@ -15,6 +15,7 @@
 #include "tl/cpu/isa/sums.inl"
 #include "tl/cpu/isa/taps.inl"
 #include "tl/cpu/isa/depthwise.inl"
+#include "tl/cpu/isa/winograd.inl"
 #include "tl/cpu/isa/conv.inl"
 //
 #include "tl/cpu/isa/pool.inl"

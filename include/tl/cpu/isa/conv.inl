@@ -239,15 +239,77 @@ void conv_backward_weight_dense(const ConvBackwardWeightArgs<T>& args) {
   if (args.grad_bias) sum_rows(args.grad_y, places, g.cout, args.grad_bias);
 }
 
+/// Calls body(Winograd4{}) or body(Winograd2{}), as far as the geometry allows, or returns false. Below a number of
+/// channels the transforms cost more than the products they save.
+template <class T, class Body>
+bool with_winograd(const ConvGeometry& g, int64_t least_channels, const Body& body) {
+  if constexpr (std::is_same_v<T, float> && TL_VECTOR_BYTES >= 32) {
+    if (g.kh != 3 || g.kw != 3 || g.stride_h != 1 || g.stride_w != 1 || g.dilation_h != 1 || g.dilation_w != 1)
+      return false;
+    if (g.groups != 1 || g.winograd_tile < 2 || std::min(g.cin, g.cout) < least_channels) return false;
+    if (g.n * g.oh * g.ow == 0) return false;
+    if (g.winograd_tile >= 4) body(Winograd4{});
+    else body(Winograd2{});
+    return true;
+  }
+  return false;
+}
+
 template <class T>
 void conv_forward(const ConvForwardArgs<T>& args) {
-  is_depthwise(args.geometry) ? depthwise_forward(args) : conv_forward_dense(args);
+  const ConvGeometry& g = args.geometry;
+  if (is_depthwise(g)) return depthwise_forward(args);
+  const bool done = with_winograd<T>(g, 16, [&](auto filter) {
+    using F = decltype(filter);
+    T* const kernels = scratch(ScratchUse::pack_b).get<T>(winograd_kernel_size<F>(g.cin, g.cout));
+    winograd_pack<F>(args.weight, g.cin, g.cout, /*turned=*/false, kernels);
+    WinogradForward<F, T>{.x = {args.x, g.h, g.w, g.cin},
+                          .pad_top = g.pad_top,
+                          .pad_left = g.pad_left,
+                          .tiles = {g.n, g.oh, g.ow},
+                          .kernels = kernels,
+                          .y = args.y,
+                          .cout = g.cout,
+                          .bias = args.bias,
+                          .residual = args.residual,
+                          .activation = args.activation}
+        .run();
+  });
+  if (!done) conv_forward_dense(args);
 }
 template <class T>
 void conv_backward_data(const ConvBackwardDataArgs<T>& args) {
-  is_depthwise(args.geometry) ? depthwise_backward_data(args) : conv_backward_data_dense(args);
+  const ConvGeometry& g = args.geometry;
+  if (is_depthwise(g)) return depthwise_backward_data(args);
+  const bool done = with_winograd<T>(g, 16, [&](auto filter) {
+    using F = decltype(filter);
+    T* const kernels = scratch(ScratchUse::pack_b).get<T>(winograd_kernel_size<F>(g.cout, g.cin));
+    winograd_pack<F>(args.weight, g.cin, g.cout, /*turned=*/true, kernels);
+    WinogradForward<F, T>{.x = {args.grad_y, g.oh, g.ow, g.cout},
+                          .pad_top = 2 - g.pad_top,
+                          .pad_left = 2 - g.pad_left,
+                          .tiles = {g.n, g.h, g.w},
+                          .kernels = kernels,
+                          .y = args.grad_x,
+                          .cout = g.cin}
+        .run();
+  });
+  if (!done) conv_backward_data_dense(args);
 }
 template <class T>
 void conv_backward_weight(const ConvBackwardWeightArgs<T>& args) {
-  is_depthwise(args.geometry) ? depthwise_backward_weight(args) : conv_backward_weight_dense(args);
+  const ConvGeometry& g = args.geometry;
+  if (is_depthwise(g)) return depthwise_backward_weight(args);
+  const bool done = with_winograd<T>(g, 32, [&](auto filter) {
+    using F = decltype(filter);
+    WinogradWeight<F, T>{.x = {args.x, g.h, g.w, g.cin},
+                         .grad_y = {args.grad_y, g.oh, g.ow, g.cout},
+                         .pad_top = g.pad_top,
+                         .pad_left = g.pad_left,
+                         .tiles = {g.n, g.oh, g.ow},
+                         .grad_weight = args.grad_weight}
+        .run();
+    if (args.grad_bias) sum_rows(args.grad_y, g.n * g.oh * g.ow, g.cout, args.grad_bias);
+  });
+  if (!done) conv_backward_weight_dense(args);
 }
