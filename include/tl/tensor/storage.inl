@@ -1,48 +1,32 @@
 // Definitions of storage.hpp.
 #pragma once
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <mutex>
 #include <new>
+#include <vector>
 
+#include "tl/tensor/arena.hpp"
 #include "tl/tensor/backend.hpp"
 #include "tl/tensor/storage.hpp"
 
 namespace tl::inline TL_ABI {
 namespace detail {
 
-/// Keeps freed blocks for the next tensor of about the same size: fresh pages cost more than the arithmetic on them.
-///
-/// Live and cached memory together stay within the peak of live memory plus some slack; beyond that the largest cached
-/// blocks go back to the system.
+/// Memory of tensors on the host. Freed blocks are kept for the next tensors: small ones in lists by size, large ones
+/// in an arena. Live and kept memory together stay within the peak of live memory plus some slack.
 class CachingAllocator {
  public:
   void* allocate(size_t bytes, size_t& block_bytes) {
     const std::lock_guard lock(mutex_);
-    const size_t wanted = round_up(std::max<size_t>(bytes, 1));
-    void* data = nullptr;
-    if (const auto found = cached_.lower_bound(wanted);
-        found != cached_.end() && found->first <= wanted + wanted / 4 + kPage) {
-      block_bytes = found->first;
-      data = found->second;
-      cached_.erase(found);
-      stats_.cached_bytes -= static_cast<int64_t>(block_bytes);
-    } else {
-      const auto fits = [&] {
-        return stats_.live_bytes + stats_.cached_bytes + static_cast<int64_t>(wanted) <= stats_.peak_bytes + kSlack;
-      };
-      while (!cached_.empty() && !fits()) drop_largest();
-      block_bytes = wanted;
-      data = from_system(wanted);
-      if (!data) {
-        while (!cached_.empty()) drop_largest();
-        data = from_system(wanted);
-      }
-      if (!data) throw std::bad_alloc();
+    block_bytes = round_up(std::max<size_t>(bytes, 1));
+    void* data = find(block_bytes);
+    if (!data) {
+      drop_cached();
+      data = find(block_bytes);
     }
+    if (!data) throw std::bad_alloc();
     stats_.live_bytes += static_cast<int64_t>(block_bytes);
     stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.live_bytes);
     return data;
@@ -51,25 +35,26 @@ class CachingAllocator {
   void release(void* data, size_t block_bytes) noexcept {
     const std::lock_guard lock(mutex_);
     stats_.live_bytes -= static_cast<int64_t>(block_bytes);
-#if defined(__SANITIZE_ADDRESS__)
-    to_system(data, block_bytes);  // so that the sanitizer sees uses after free
-#else
     try {
-      cached_.emplace(block_bytes, data);
-      stats_.cached_bytes += static_cast<int64_t>(block_bytes);
+      if (arena_.owns(data)) arena_.release(data, block_bytes);
+      else if (block_bytes < kLarge && kCaches) small_[block_bytes].push_back(data), small_bytes_ += block_bytes;
+      else std::free(data);
     } catch (const std::bad_alloc&) {
-      to_system(data, block_bytes);
+      if (!arena_.owns(data)) std::free(data);  // a large block's addresses are lost, its pages are not
+      else madvise(data, block_bytes, MADV_DONTNEED);
     }
-#endif
+    const int64_t slack = std::max<int64_t>(kLeastSlack, stats_.peak_bytes / 4);
+    if (stats_.live_bytes + cached_bytes() > stats_.peak_bytes + slack) drop_cached();
   }
 
   void release_cached() {
     const std::lock_guard lock(mutex_);
-    while (!cached_.empty()) drop_largest();
+    drop_cached();
   }
 
   MemoryStats stats() {
     const std::lock_guard lock(mutex_);
+    stats_.cached_bytes = cached_bytes();
     return stats_;
   }
 
@@ -79,50 +64,45 @@ class CachingAllocator {
   }
 
  private:
-  static constexpr size_t kPage = 4096, kHugePage = size_t{2} << 20;
-  static constexpr int64_t kSlack = int64_t{32} << 20;
+#if defined(__SANITIZE_ADDRESS__)
+  static constexpr bool kCaches = false;  // so that the sanitizer sees uses after free
+#else
+  static constexpr bool kCaches = true;
+#endif
+  static constexpr size_t kLarge = 16 * Arena::kUnit;
+  static constexpr int64_t kLeastSlack = int64_t{32} << 20;
 
   static size_t round_up(size_t bytes) {
-    const size_t unit = bytes < kPage ? 64 : bytes < kHugePage ? kPage : kHugePage / 8;
+    const size_t unit = bytes < Arena::kUnit ? 64 : Arena::kUnit;
     return (bytes + unit - 1) / unit * unit;
   }
 
-#if defined(__SANITIZE_ADDRESS__)
-  static constexpr bool kMapsLargeBlocks = false;  // the sanitizer watches the heap alone
-#else
-  static constexpr bool kMapsLargeBlocks = true;
-#endif
-
-  /// Large blocks are mappings of their own, in huge pages as far as these fill: on the heap, what lies between such
-  /// blocks would never return to the system.
-  static void* from_system(size_t bytes) {
-    if (!kMapsLargeBlocks || bytes < kHugePage) return std::aligned_alloc(64, bytes);
-    void* const region = mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (region == MAP_FAILED) return nullptr;
-    auto* const first = static_cast<char*>(region);
-    const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(region) % kHugePage) % kHugePage;
-    if (before > 0) munmap(first, before);
-    munmap(first + before + bytes, kHugePage - before);
-#if defined(MADV_HUGEPAGE)
-    madvise(first + before, bytes, MADV_HUGEPAGE);
-#endif
-    return first + before;
+  void* find(size_t bytes) {
+    if (bytes >= kLarge && kCaches) {
+      if (void* const data = arena_.allocate(bytes)) return data;
+    } else if (const auto found = small_.find(bytes); found != small_.end() && !found->second.empty()) {
+      void* const data = found->second.back();
+      found->second.pop_back();
+      small_bytes_ -= bytes;
+      return data;
+    }
+    return std::aligned_alloc(64, bytes);
   }
 
-  static void to_system(void* data, size_t bytes) noexcept {
-    if (!kMapsLargeBlocks || bytes < kHugePage) std::free(data);
-    else munmap(data, bytes);
-  }
+  int64_t cached_bytes() const { return static_cast<int64_t>(arena_.free_bytes() + small_bytes_); }
 
-  void drop_largest() {
-    const auto largest = std::prev(cached_.end());
-    to_system(largest->second, largest->first);
-    stats_.cached_bytes -= static_cast<int64_t>(largest->first);
-    cached_.erase(largest);
+  void drop_cached() {
+    for (const auto& [bytes, blocks] : small_)
+      for (void* data : blocks) std::free(data);
+    small_.clear();
+    small_bytes_ = 0;
+    arena_.trim();
   }
 
   std::mutex mutex_;
-  std::multimap<size_t, void*> cached_;
+  Arena arena_;
+  std::map<size_t, std::vector<void*>> small_;
+  size_t small_bytes_ = 0;
   MemoryStats stats_;
 };
 
