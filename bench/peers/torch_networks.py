@@ -1,0 +1,174 @@
+"""One network of PyTorch as a resident worker (see worker.py), or exported to ONNX for other runtimes.
+
+Usage: torch_networks.py --network resnet18 --task inference|training|frozen_step [--form eager|compile] [--batch 16]
+                         [--threads 2] [--precision f32|bf16] [--export FILE.onnx]
+Needs torch, torchvision and timm. Pictures are channels_last, PyTorch's fastest layout on a CPU; bf16 is autocast, as its
+users have it. The optimizer is SGD with momentum, AdamW for the encoder, in PyTorch's fastest form.
+"""
+
+import argparse
+import contextlib
+import shutil
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+import worker
+
+WORDS, PLACES, WIDTH, HEADS, HIDDEN, LAYERS, TOKENS = 30522, 512, 384, 12, 1536, 6, 128
+
+
+class CifarBlock(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.stride, self.added = stride, outputs - inputs
+
+    def forward(self, x):
+        shortcut = x
+        if self.added:
+            shortcut = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.added // 2, self.added // 2))
+        y = functional.relu(self.bn1(self.conv1(x)))
+        return functional.relu(self.bn2(self.conv2(y)) + shortcut)
+
+
+class CifarResNet20(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layers, inputs = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()], 16
+        for outputs in (16, 32, 64):
+            for i in range(3):
+                layers.append(CifarBlock(inputs, outputs, 2 if i == 0 and outputs > 16 else 1))
+                inputs = outputs
+        self.body, self.head = nn.Sequential(*layers), nn.Linear(64, 1000)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.query_key_value, self.output = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.up, self.down = nn.Linear(WIDTH, HIDDEN), nn.Linear(HIDDEN, WIDTH)
+        self.norm1, self.norm2 = nn.LayerNorm(WIDTH, 1e-12), nn.LayerNorm(WIDTH, 1e-12)
+
+    def forward(self, x):
+        n, t, _ = x.shape
+        q, k, v = self.query_key_value(x).view(n, t, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, WIDTH)
+        x = self.norm1(x + self.output(attended))
+        return self.norm2(x + self.down(functional.gelu(self.up(x))))
+
+
+class Encoder(nn.Module):
+    """MiniLM's shape with a head of two classes on the first token."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.places = nn.Embedding(WORDS, WIDTH), nn.Embedding(PLACES, WIDTH)
+        self.norm = nn.LayerNorm(WIDTH, 1e-12)
+        self.layers = nn.Sequential(*[EncoderLayer() for _ in range(LAYERS)])
+        self.head = nn.Linear(WIDTH, 2)
+
+    def forward(self, ids):
+        x = self.norm(self.words(ids) + self.places(torch.arange(ids.shape[1])))
+        return self.head(self.layers(x)[:, 0])
+
+
+def make(network):
+    """The network, and the prefix of its head's parameters."""
+    if network == "resnet20":
+        return CifarResNet20(), "head."
+    if network == "encoder":
+        return Encoder(), "head."
+    if network == "efficientnet_lite0":
+        import timm
+
+        return timm.create_model("tf_efficientnet_lite0", pretrained=False), "classifier."
+    import torchvision
+
+    return getattr(torchvision.models, network)(), "fc." if network == "resnet18" else "classifier."
+
+
+def make_input(network, batch):
+    if network == "encoder":
+        return (torch.arange(batch * TOKENS) * 7919 % WORDS).view(batch, TOKENS)
+    size = 32 if network == "resnet20" else 224
+    return torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
+
+
+def prepare(options):
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    if options.form == "compile" and not (shutil.which("g++") or shutil.which("clang++")):
+        raise RuntimeError("torch.compile needs a C++ compiler")
+    net, head = make(options.network)
+    if options.network != "encoder":
+        net = net.to(memory_format=torch.channels_last)
+    x = make_input(options.network, options.batch)
+    labels = torch.arange(options.batch) % 2
+    name = f"torch {torch.__version__.split('+')[0]} {options.form}"
+    precision = torch.autocast("cpu", torch.bfloat16) if options.precision == "bf16" else contextlib.nullcontext()
+
+    if options.task == "inference":
+        net.eval()
+        run = torch.compile(net) if options.form == "compile" else net
+
+        def predict():
+            with torch.inference_mode(), precision:
+                run(x)
+
+        return name, predict
+
+    net.train()
+    if options.task == "frozen_step":
+        net.eval()  # so that BatchNorm's statistics stay
+        for key, parameter in net.named_parameters():
+            parameter.requires_grad_(key.startswith(head))
+    trained = [p for p in net.parameters() if p.requires_grad]
+    if options.network == "encoder":
+        optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=1e-4, fused=True)
+    else:
+        optimizer = torch.optim.SGD(trained, lr=1e-3, momentum=0.9, weight_decay=1e-4, fused=True)
+    run = torch.compile(net) if options.form == "compile" else net
+
+    def step():
+        optimizer.zero_grad()
+        with precision:
+            loss = functional.cross_entropy(run(x), labels)
+        loss.backward()
+        optimizer.step()
+
+    return name, step
+
+
+def export(options):
+    torch.manual_seed(0)
+    net, _ = make(options.network)
+    torch.onnx.export(net.eval(), (make_input(options.network, options.batch).contiguous(),), options.export, dynamo=True,
+                      external_data=False)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", required=True)
+    parser.add_argument("--task", choices=("inference", "training", "frozen_step"), default="inference")
+    parser.add_argument("--form", choices=("eager", "compile"), default="eager")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
+    parser.add_argument("--export", metavar="FILE", help="write the network as ONNX and end")
+    options = parser.parse_args()
+    if options.export:
+        export(options)
+    else:
+        worker.serve(lambda: prepare(options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+#include "runner/networks.hpp"
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "runner/encoder.hpp"
+#include "runner/program.hpp"
+
+namespace bench {
+namespace {
+
+struct Network {
+  std::string name;
+  std::vector<int64_t> batches;
+  int64_t size;  ///< of a picture, or the number of tokens
+  double gflop;  ///< of one sample's forward pass: 2 for each multiply-add of convolutions and matrix products
+  std::string arch = "";
+};
+
+const std::vector<Network>& networks() {
+  static const std::vector<Network> list = {
+      {"resnet18", {16, 1}, 224, 3.628, "resnet18"},
+      {"mobilenet_v2", {16, 1}, 224, 0.602, "mobilenet_v2"},
+      {"efficientnet_lite0", {16, 1}, 224, 0.770, "efficientnet_lite0"},
+      {"resnet20", {128}, 32, 0.0816, "cifar_resnet20"},
+      {"encoder", {16, 1}, 128, 2.869},
+  };
+  return list;
+}
+
+std::string name_of(Task task) {
+  switch (task) {
+    case Task::inference:
+      return "inference";
+    case Task::training:
+      return "training";
+    case Task::frozen_step:
+      return "frozen_step";
+  }
+  return "?";
+}
+
+/// One call of what is measured, with everything that it needs.
+std::function<void()> prepare(const Network& network, Task task, int64_t batch) {
+  struct State {
+    std::unique_ptr<tl::nn::Module> net;
+    tl::Tensor x, y;
+    std::unique_ptr<tl::optim::Optimizer> optimizer;
+  };
+  const auto state = std::make_shared<State>();
+  const bool text = network.arch.empty();
+  std::vector<int32_t> labels, ids;
+  for (int64_t i = 0; i < batch; ++i) labels.push_back(static_cast<int32_t>(i % 2));
+  state->y = tl::Tensor::from(labels, {batch});
+  std::string head;
+  if (text) {
+    state->net = std::make_unique<Encoder>();
+    head = "head";
+    for (int64_t i = 0; i < batch * network.size; ++i) ids.push_back(static_cast<int32_t>(i * 7919 % Encoder::kWords));
+    state->x = tl::Tensor::from(ids, {batch, network.size});
+  } else {
+    auto net = tl::models::create(network.arch);
+    head = net->head_name();
+    state->net = std::move(net);
+    state->x = tl::Tensor::empty({batch, network.size, network.size, 3});
+    tl::nn::normal_(state->x, 0, 1);
+  }
+  state->net->train(task != Task::inference);
+  if (task == Task::inference)
+    return [state] {
+      const tl::NoGrad no_grad;
+      (*state->net)(state->x);
+    };
+  if (task == Task::frozen_step) tl::freeze_all_but(*state->net, head);
+  const auto groups = tl::optim::param_groups(*state->net, 1e-3, 1e-4);
+  if (text) state->optimizer = std::make_unique<tl::optim::AdamW>(groups);
+  else state->optimizer = std::make_unique<tl::optim::Sgd>(groups, tl::optim::SgdOptions{.momentum = 0.9});
+  return [state] {
+    state->optimizer->zero_grad();
+    tl::cross_entropy((*state->net)(state->x), state->y).backward();
+    state->optimizer->step();
+  };
+}
+
+}  // namespace
+
+int network_program(int argc, char** argv, Task task, const std::string& about) {
+  CLI::App app(about);
+  ProgramOptions options;
+  options.add_to(app);
+  std::string worker;
+  int64_t batch = 0;
+  app.add_option("--batch", batch, "another batch size than 16, 1 and (CIFAR) 128")->check(CLI::PositiveNumber);
+  app.add_option("--worker", worker, "")->group("");  // how the program starts itself, one process for each case
+  return example::run(app, argc, argv, [&] {
+    if (!worker.empty()) {
+      tl::set_threads(options.threads.at(0));
+      for (const Network& network : networks())
+        if (network.name == worker)
+          return serve("tl " TL_VERSION_STRING, [&] {
+            tl::require<tl::UsageError>(options.precision == "f32", "this version of tl computes in f32 alone");
+            return prepare(network, task, batch);
+          });
+      tl::fail<tl::UsageError>("no network ", worker);
+    }
+
+    const std::string program = name_of(task);
+    Comparison comparison = options.comparison(program);
+    for (const Network& network : networks())
+      for (const int64_t size : batch > 0 ? std::vector<int64_t>{batch} : network.batches)
+        for (const int threads : options.thread_counts()) {
+          const std::string name = network.name + "/" + program;
+          const std::string shape = network.arch.empty()
+                                        ? tl::text("[", size, ", ", network.size, "]")
+                                        : tl::text("[", size, ", ", network.size, ", ", network.size, ", 3]");
+          if (!options.wants(name, shape + " T" + std::to_string(threads))) continue;
+          const std::vector<std::string> common = {
+              "--batch", std::to_string(size), "--threads", std::to_string(threads), "--precision", options.precision};
+          std::vector<Worker> workers;
+          std::vector<std::string> own = {"/proc/self/exe", "--worker", network.name};
+          own.insert(own.end(), common.begin(), common.end());
+          workers.emplace_back(own);
+          const auto add = [&](const std::string& script, const std::string& form) {
+            if (!options.wants_peer(form)) return;
+            std::vector<std::string> arguments = {"--form", form, "--network", network.name, "--task", program};
+            arguments.insert(arguments.end(), common.begin(), common.end());
+            workers.emplace_back(options.peer_command(script, arguments));
+          };
+          add("torch_networks.py", "eager");
+          add("torch_networks.py", "compile");
+          if (task == Task::inference) {
+            add("onnx_networks.py", "onnxruntime");
+            add("onnx_networks.py", "openvino");
+          }
+          std::vector<Side> sides;
+          for (Worker& w : workers) sides.push_back(side_of(w));
+          const auto samples = static_cast<double>(size);
+          comparison.run({name,
+                          shape,
+                          threads,
+                          {.unit = "samples/s",
+                           .work = samples,
+                           .gflop = samples * network.gflop * (task == Task::training ? 3 : 1)}},
+                         std::move(sides));
+        }
+    comparison.finish();
+    return 0;
+  });
+}
+
+}  // namespace bench

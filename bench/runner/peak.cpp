@@ -1,0 +1,164 @@
+#include "runner/peak.hpp"
+
+#include <algorithm>
+#include <barrier>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "tl/core/cpu_features.hpp"
+
+#if TL_X86
+#include <immintrin.h>
+#endif
+
+namespace bench {
+namespace {
+
+constexpr int kRuns = 5;
+constexpr int64_t kSteps = 2'000'000;             // of a loop over registers
+constexpr int64_t kElements = int64_t{24} << 20;  // of an array for each thread: 96 MiB, above any cache
+constexpr int kRegisters = 12;                    // independent sums: more than a multiply-add's latency times its rate
+
+/// What a loop did: operations, or bytes.
+using Loop = double (*)(float* memory);
+
+/// Keeps the compiler from leaving out a loop whose result nobody reads.
+template <class V>
+inline void keep(V& value) {
+#if TL_X86
+  asm volatile("" : "+v"(value));
+#else
+  asm volatile("" : "+w"(value));
+#endif
+}
+
+#if TL_X86
+__attribute__((target("avx512f"))) double multiply_add_avx512(float*) {
+  __m512 sum[kRegisters], x = _mm512_set1_ps(0.5f), y = _mm512_set1_ps(1.0f);
+  for (auto& s : sum) s = y;
+  keep(x);
+  for (int64_t i = 0; i < kSteps; ++i)
+    for (auto& s : sum) s = _mm512_fmadd_ps(s, x, y);
+  for (auto& s : sum) keep(s);
+  return 2.0 * 16 * kRegisters * kSteps;
+}
+
+__attribute__((target("avx512bf16,avx512f"))) double multiply_add_bf16(float*) {
+  __m512 sum[kRegisters];
+  for (auto& s : sum) s = _mm512_setzero_ps();
+  __m512i x = _mm512_set1_epi32(0x3f803f80);
+  keep(x);
+  for (int64_t i = 0; i < kSteps; ++i)
+    for (auto& s : sum) {
+      s = _mm512_dpbf16_ps(s, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(x));
+      keep(s);
+    }
+  return 2.0 * 32 * kRegisters * kSteps;
+}
+
+__attribute__((target("avx2,fma"))) double multiply_add_avx2(float*) {
+  __m256 sum[kRegisters], x = _mm256_set1_ps(0.5f), y = _mm256_set1_ps(1.0f);
+  for (auto& s : sum) s = y;
+  keep(x);
+  for (int64_t i = 0; i < kSteps; ++i)
+    for (auto& s : sum) s = _mm256_fmadd_ps(s, x, y);
+  for (auto& s : sum) keep(s);
+  return 2.0 * 8 * kRegisters * kSteps;
+}
+#endif
+
+double multiply_add_baseline(float*) {
+  typedef float Vector __attribute__((vector_size(16)));
+  Vector sum[kRegisters], x = {0.5f, 0.5f, 0.5f, 0.5f}, y = {1, 1, 1, 1};
+  for (auto& s : sum) s = y;
+  keep(x);
+  for (int64_t i = 0; i < kSteps; ++i)
+    for (auto& s : sum) s = s * x + y;
+  for (auto& s : sum) keep(s);
+  return 2.0 * 4 * kRegisters * kSteps;
+}
+
+Loop multiply_add() {
+#if TL_X86
+  if (tl::best_isa() == tl::Isa::avx512) return multiply_add_avx512;
+  if (tl::best_isa() == tl::Isa::avx2) return multiply_add_avx2;
+#endif
+  return multiply_add_baseline;
+}
+
+typedef float Line __attribute__((vector_size(64)));
+
+double read_memory(float* memory) {
+  const Line* from = reinterpret_cast<const Line*>(memory);
+  Line sum[4] = {};
+  for (int64_t i = 0; i < kElements / 16; i += 4)
+    for (int j = 0; j < 4; ++j) sum[j] += from[i + j];
+  float total = 0;
+  for (const Line& s : sum) total += s[0];
+  keep(total);
+  return 4.0 * kElements;
+}
+
+double triad(float* memory) {
+  constexpr int64_t kPart = kElements / 3 / 16;  // in lines
+  Line *a = reinterpret_cast<Line*>(memory), *b = a + kPart, *c = b + kPart;
+  for (int64_t i = 0; i < kPart; ++i) a[i] = b[i] + 3.0f * c[i];
+  return 12.0 * 16 * kPart;
+}
+
+/// The most per second, in 1e9, that all threads did together in one run: from the first start to the last end.
+double fastest(int threads, Loop loop, const std::vector<float*>& memory) {
+  using Clock = std::chrono::steady_clock;
+  double best = 0;
+  for (int run = 0; run <= kRuns; ++run) {
+    struct Part {
+      double done = 0;
+      Clock::time_point start, end;
+    };
+    std::vector<Part> parts(static_cast<size_t>(threads));
+    std::barrier together(threads);
+    std::vector<std::thread> team;
+    for (size_t t = 0; t < parts.size(); ++t)
+      team.emplace_back([&, t] {
+        together.arrive_and_wait();
+        parts[t].start = Clock::now();
+        parts[t].done = loop(memory[t]);
+        parts[t].end = Clock::now();
+      });
+    for (auto& thread : team) thread.join();
+    Part whole = parts[0];
+    for (size_t t = 1; t < parts.size(); ++t)
+      whole = {whole.done + parts[t].done, std::min(whole.start, parts[t].start), std::max(whole.end, parts[t].end)};
+    const double seconds = std::chrono::duration<double>(whole.end - whole.start).count();
+    if (run > 0) best = std::max(best, whole.done / seconds * 1e-9);  // the first run touches the memory
+  }
+  return best;
+}
+
+}  // namespace
+
+Peak measure_peak(int threads) {
+  const auto count = static_cast<size_t>(threads);
+  const std::vector<float*> nothing(count);
+  Peak peak{.threads = threads, .gflops = fastest(threads, multiply_add(), nothing)};
+#if TL_X86
+  if (__builtin_cpu_supports("avx512bf16")) peak.bf16_gflops = fastest(threads, multiply_add_bf16, nothing);
+#endif
+  struct Release {
+    void operator()(float* memory) const { ::operator delete[](memory, std::align_val_t{64}); }
+  };
+  std::vector<std::unique_ptr<float[], Release>> owned;
+  std::vector<float*> memory;
+  for (size_t t = 0; t < count; ++t) {
+    owned.emplace_back(new (std::align_val_t{64}) float[kElements]());
+    memory.push_back(owned.back().get());
+  }
+  peak.read_gbs = fastest(threads, read_memory, memory);
+  peak.triad_gbs = fastest(threads, triad, memory);
+  return peak;
+}
+
+}  // namespace bench

@@ -1,0 +1,54 @@
+// Processes that are started once and then asked, over a pipe, for one timed turn after the other.
+//
+// Whoever measures starts tl and all its peers this way, each in a process of its own, so that they can take turns
+// (A B C A B C ...) while the others sleep in a read. The protocol is one line each way, tl's side is `serve`, that of
+// the Python peers peers/worker.py:
+//
+//   worker, once ready:       {"peer": "torch 2.15.0 eager", "base_bytes": 5e8}   or {"error": "why not"}
+//   runner:  turn 0.25        run for about 0.25 seconds
+//   worker:  {"seconds": 0.0123, "calls": 20, "peak_bytes": 7e8}                  the mean of its calls
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace bench {
+
+/// One timed turn: the mean of its calls.
+struct Turn {
+  double seconds = 0;
+  int64_t calls = 0;
+  int64_t peak_bytes = 0;  ///< the process' resident peak so far
+};
+
+/// Calls `call` until about `seconds` have passed; short calls have one more before, which warms the caches up.
+Turn time_calls(const std::function<void()>& call, double seconds);
+
+/// The worker's side: makes the call, warms up, and answers turns until stdin ends. Returns the exit code.
+int serve(const std::string& name, const std::function<std::function<void()>()>& prepare);
+
+/// A running worker.
+class Worker {
+ public:
+  /// Starts a program and waits until it is ready. `error()` tells if that failed.
+  explicit Worker(const std::vector<std::string>& command);
+  ~Worker();
+  Worker(Worker&& other) noexcept;
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  const std::string& name() const { return name_; }    ///< with versions, as the worker calls itself
+  const std::string& error() const { return error_; }  ///< why there is none; empty while it works
+  int64_t base_bytes() const { return base_bytes_; }   ///< resident before its first call
+  Turn turn(double seconds);
+
+ private:
+  std::string read_line(double seconds);
+
+  int process_ = -1, to_ = -1, from_ = -1;
+  std::string buffer_, name_, error_;
+  int64_t base_bytes_ = 0;
+};
+
+}  // namespace bench

@@ -1,0 +1,9 @@
+// Full training steps of whole networks: forward, cross-entropy, backward, and SGD with momentum (the encoder: AdamW),
+// beside PyTorch, eager and compiled; with the most memory that each process held.
+//
+//   bench_training --python PYTHON_WITH_PEERS --filter mobilenet_v2 --threads 2
+#include "runner/networks.hpp"
+
+int main(int argc, char** argv) {
+  return bench::network_program(argc, argv, bench::Task::training, "Full training steps, beside PyTorch");
+}
