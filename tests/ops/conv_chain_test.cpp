@@ -125,6 +125,7 @@ const Case kCases[] = {
     {2, 6, 6, 300, 300, 300, 3, 1, false},
     {2, 5, 5, 40, 600, 40},
     {2, 9, 9, 16, 48, 16, 3, 1, true, 1, Activation::relu6, Activation::relu},
+    {1, 84, 84, 40, 608, 40},  // several blocks of rows in a group, and tensors that are stored past the caches
 };
 
 TEST_CASE("a chain trains as its units one by one, on every instruction set and number of threads") {

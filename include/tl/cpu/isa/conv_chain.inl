@@ -42,19 +42,26 @@ TL_ALWAYS_INLINE void for_each_in_rows(int64_t rows, int64_t cols, const Body& b
                        [&](int64_t c, auto n) TL_INLINE_LAMBDA { body(row, c, n, std::integral_constant<int, 1>{}); });
 }
 
+/// Loads from a tensor that is read once, and fetches what lies 1 KiB further.
+template <class T, class Count>
+TL_ALWAYS_INLINE Vec<T> load_stream(const T* p, Count n) {
+  __builtin_prefetch(p + 1024 / sizeof(T));
+  return Vec<T>::load(p, n);
+}
+
 /// out[row, c] = map(x[row, c]); rows of `out` lie `stride` apart.
 template <class T>
 void map_rows(const Mapping<T>& map, const T* x, int64_t rows, int64_t cols, T* out, int64_t stride) {
   for_each_in_rows<T>(rows, cols, [&](int64_t row, int64_t c, auto n, auto count) TL_INLINE_LAMBDA {
     if (!map.scale) {
       repeat(count, [=](int64_t i) TL_INLINE_LAMBDA {
-        Vec<T>::load(x + (row + i) * cols + c, n).store(out + (row + i) * stride + c, n);
+        load_stream<T>(x + (row + i) * cols + c, n).store(out + (row + i) * stride + c, n);
       });
       return;
     }
     const auto scale = Vec<T>::load(map.scale + c, n), shift = Vec<T>::load(map.shift + c, n);
     repeat(count, [&](int64_t i) TL_INLINE_LAMBDA {
-      map.value(Vec<T>::load(x + (row + i) * cols + c, n), scale, shift).store(out + (row + i) * stride + c, n);
+      map.value(load_stream<T>(x + (row + i) * cols + c, n), scale, shift).store(out + (row + i) * stride + c, n);
     });
   });
 }
@@ -69,7 +76,7 @@ void map_panels(const Mapping<T>& map, const T* x, int64_t rows, int64_t cols, T
     const auto scale = map.scale ? Vec<T>::load(map.scale + c, n) : Vec<T>(0);
     const auto shift = map.scale ? Vec<T>::load(map.shift + c, n) : Vec<T>(0);
     repeat(count, [&](int64_t i) TL_INLINE_LAMBDA {
-      const auto number = Vec<T>::load(x + (row + i) * cols + c, n);
+      const auto number = load_stream<T>(x + (row + i) * cols + c, n);
       (map.scale ? map.value(number, scale, shift) : number).store(out + i * width);
     });
   });
@@ -93,10 +100,25 @@ void grad_z_rows(const ChainBackwardArgs<T>& args, int64_t first, int64_t rows, 
     const auto of_z = Vec<T>::load(args.of_z + c, n), of_1 = Vec<T>::load(args.of_1 + c, n);
     repeat(count, [&](int64_t i) TL_INLINE_LAMBDA {
       const int64_t at = (row + i) * cols + c;
-      const auto centered = Vec<T>::load(z + at, n) - mean;
-      fma(of_grad, Vec<T>::load(grad + at, n), fma(of_z, centered, of_1)).store(out + (row + i) * stride + c, n);
+      const auto centered = load_stream<T>(z + at, n) - mean;
+      fma(of_grad, load_stream<T>(grad + at, n), fma(of_z, centered, of_1)).store(out + (row + i) * stride + c, n);
     });
   });
+}
+
+/// Whether a tensor of `count` numbers, `channels` in a row, is stored past the caches: when it is too large to stay
+/// in the last one until it is read again, a store that fetches its line first only wastes bandwidth.
+template <class T>
+bool stores_past_caches(const T* data, int64_t count, int64_t channels) {
+  constexpr int64_t kBytes = int64_t{16} << 20;
+  return count * static_cast<int64_t>(sizeof(T)) > kBytes && channels % Vec<T>::kLanes == 0 &&
+         reinterpret_cast<uintptr_t>(data) % TL_VECTOR_BYTES == 0;
+}
+
+template <class T, class Count>
+TL_ALWAYS_INLINE void put(Vec<T> value, T* to, Count n, bool past_caches) {
+  if (past_caches) value.stream(to);
+  else value.store(to, n);
 }
 
 /// Rows (of a matrix, or lines of a picture) cut into groups of whole units. Groups are the tasks of threads and the
@@ -116,22 +138,16 @@ struct Moments {
 
   Moments(T* memory, int64_t cols) : origin(memory), sum(memory + cols), square(memory + 2 * cols), channels(cols) {}
 
-  void start(const T* first_row) const {
-    std::copy_n(first_row, channels, origin);
-    std::fill_n(sum, 2 * channels, T(0));
+  template <class Count>
+  TL_ALWAYS_INLINE void start(Vec<T> from, int64_t c, Count n) const {
+    from.store(origin + c, n);
+    Vec<T>(0).store(sum + c, n);
+    Vec<T>(0).store(square + c, n);
   }
-  void add(const T* z, int64_t rows) const {
-    for_each_in_rows<T>(rows, channels, [&](int64_t row, int64_t c, auto n, auto count) TL_INLINE_LAMBDA {
-      const auto from = Vec<T>::load(origin + c, n);
-      Vec<T> total(0), squares(0);
-      repeat(count, [&](int64_t i) TL_INLINE_LAMBDA {
-        const auto distance = Vec<T>::load(z + (row + i) * channels + c, n) - from;
-        total += distance;
-        squares = fma(distance, distance, squares);
-      });
-      (Vec<T>::load(sum + c, n) + total).store(sum + c, n);
-      (Vec<T>::load(square + c, n) + squares).store(square + c, n);
-    });
+  template <class Count>
+  TL_ALWAYS_INLINE void add(Vec<T> distances, Vec<T> squares, int64_t c, Count n) const {
+    (Vec<T>::load(sum + c, n) + distances).store(sum + c, n);
+    (Vec<T>::load(square + c, n) + squares).store(square + c, n);
   }
 };
 
@@ -175,8 +191,15 @@ int64_t block_rows(const ConvGeometry& g) {
 
 template <class T>
 RowGroups pointwise_groups(const ConvGeometry& g, int64_t most) {
+  constexpr int64_t kEven = 8;  // a multiple of most numbers of threads
   const int64_t rows = g.n * g.h * g.w, tiles = divide_up(rows, Tile<T>::kRows);
-  return {rows, Tile<T>::kRows, std::min(most, std::max(tiles / 4, std::min<int64_t>(tiles, 8)))};
+  return {rows, Tile<T>::kRows, std::min({tiles, most, std::max(tiles / 4 / kEven * kEven, kEven)})};
+}
+
+/// The rows of each block but the last, when a group is cut into blocks of about one size.
+template <class T>
+int64_t even_block(int64_t rows, int64_t most) {
+  return round_up(divide_up(rows, divide_up(rows, most)), Tile<T>::kRows);
 }
 
 constexpr int64_t kMostGroups = 64;
@@ -193,10 +216,22 @@ T* pack_whole(const Right& right, int64_t k, int64_t n) {
   return packed;
 }
 
+/// What a product fetches while it computes, a line of the cache in each step: what the next block will read.
+template <class T>
+struct Later {
+  const T *data, *end;
+
+  Ahead<T> share(int64_t k) {
+    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+    if (data + k * kLine > end) return {data, 0};
+    return {std::exchange(data, data + k * kLine), kLine};
+  }
+};
+
 /// finish(tile, width, row, rows, col, cols) for all tiles of left [rows, k] * packed [k, n]
 template <class T, class Finish>
 TL_ALWAYS_INLINE void multiply_block(int64_t rows, int64_t n, int64_t k, const RowView<T>& left, const T* packed,
-                                     const Finish& finish) {
+                                     Later<T> later, const Finish& finish) {
   constexpr int64_t kRows = Tile<T>::kRows, kCols = Tile<T>::kCols;
   alignas(64) T tile[kRows * kCols];
   const int64_t panels = divide_up(rows, kRows);
@@ -205,10 +240,30 @@ TL_ALWAYS_INLINE void multiply_block(int64_t rows, int64_t n, int64_t k, const R
     const RowView<T> view{left.data + row * left.row_stride, left.row_stride, left.k_stride};
     for (int64_t col = 0; col < n; col += kCols) {
       const int64_t width = panel_width<T>(n - col);
-      pick_multiply_tile<T>(count, width)(k, view, {view.data, 0}, packed + col * k, tile);
+      pick_multiply_tile<T>(count, width)(k, view, later.share(k), packed + col * k, tile);
       finish(tile, width, row, count, col, std::min(width, n - col));
     }
   }
+}
+
+/// A finished tile becomes rows of z and terms of its moments.
+template <class T>
+void store_z(T* z, const Moments<T>& moments, bool starts, bool past, const T* tile, int64_t width, int64_t row,
+             int64_t rows, int64_t col, int64_t cols) {
+  for_each_vector<T>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
+    const int64_t c = col + j;
+    T* const out = z + row * moments.channels + c;
+    if (starts) moments.start(Vec<T>::load(tile + j), c, n);
+    const auto origin = Vec<T>::load(moments.origin + c, n);
+    Vec<T> total(0), squares(0);
+    for (int64_t i = 0; i < rows; ++i) {
+      const auto value = Vec<T>::load(tile + i * width + j), distance = value - origin;
+      put(value, out + i * moments.channels, n, past);
+      total += distance;
+      squares = fma(distance, distance, squares);
+    }
+    moments.add(total, squares, c, n);
+  });
 }
 
 template <class T>
@@ -217,6 +272,8 @@ void chain_pointwise_forward(const ChainForwardArgs<T>& args) {
   const int64_t k = g.cin, n = g.cout, block = block_rows<T>(g), stride = copied_stride<T>(k);
   const RowGroups groups = pointwise_groups<T>(g, kMostGroups);
   const Mapping<T> map(args.before);
+  const T* const end = args.x + groups.rows * k;
+  const bool past = stores_past_caches(args.z, groups.rows * n, n);
   const T* const packed = pack_whole<T>(ColsRight<T>{args.weight, k}, k, n);
   T* const memory = scratch(ScratchUse::partial).get<T>(groups.count * Moments<T>::kArrays * n);
   parallel_for(groups.count, 1, [&, packed, memory](int64_t group_first, int64_t group_last) {
@@ -224,18 +281,18 @@ void chain_pointwise_forward(const ChainForwardArgs<T>& args) {
     for (int64_t group = group_first; group < group_last; ++group) {
       const Moments<T> moments(memory + group * Moments<T>::kArrays * n, n);
       const int64_t first = groups.first(group), last = groups.first(group + 1);
-      for (int64_t row = first; row < last; row += block) {
-        const int64_t rows = std::min(block, last - row);
-        map_rows(map, args.x + row * k, rows, k, a, stride);
-        const StoreTiles<T, EvenRows> store{.c = args.z + row * n, .place = {n}};
-        multiply_block<T>(rows, n, k, {a, stride, 1}, packed, [&](const T* tile, int64_t width, auto... at) {
-          store.store(tile, width, at..., true, true);
-        });
-        if (!args.mean) continue;
-        if (row == first) moments.start(args.z + row * n);
-        moments.add(args.z + row * n, rows);
+      const int64_t even = even_block<T>(last - first, block);
+      for (int64_t row = first; row < last; row += even) {
+        const int64_t rows = std::min(even, last - row);
+        const T* const x = args.x + row * k;
+        map_rows(map, x, rows, k, a, stride);
+        multiply_block<T>(rows, n, k, {a, stride, 1}, packed, {x + rows * k, end},
+                          [&](const T* tile, int64_t width, int64_t at, auto... rest) {
+                            store_z(args.z + row * n, moments, row + at == first, past, tile, width, at, rest...);
+                          });
       }
     }
+    if (past) store_fence();
   });
   if (args.mean) combine_moments(memory, groups, 1, n, args.mean, args.variance);
 }
@@ -243,7 +300,7 @@ void chain_pointwise_forward(const ChainForwardArgs<T>& args) {
 /// A finished tile of conv^T(grad_z) becomes rows of grad_x and terms of its sums.
 template <class T>
 void store_grad_x(const ChainBackwardArgs<T>& args, const Mapping<T>& map, const T* tile, int64_t width, int64_t row,
-                  int64_t rows, int64_t col, int64_t cols, T* sum, T* sum_centered) {
+                  int64_t rows, int64_t col, int64_t cols, T* sum, T* sum_centered, bool past) {
   const int64_t channels = args.geometry.cin;
   for_each_vector<T>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
     const int64_t c = col + j, start = row * channels + c;
@@ -251,7 +308,7 @@ void store_grad_x(const ChainBackwardArgs<T>& args, const Mapping<T>& map, const
       for (int64_t i = 0; i < rows; ++i) {
         auto gradient = Vec<T>::load(tile + i * width + j);
         if (args.residual) gradient += Vec<T>::load(args.residual + start + i * channels, n);
-        gradient.store(args.grad_x + start + i * channels, n);
+        put(gradient, args.grad_x + start + i * channels, n, past);
       }
       return;
     }
@@ -261,7 +318,7 @@ void store_grad_x(const ChainBackwardArgs<T>& args, const Mapping<T>& map, const
     for (int64_t i = 0; i < rows; ++i) {
       const auto x = Vec<T>::load(args.x + start + i * channels, n);
       const auto gradient = map.masked(x, scale, shift, Vec<T>::load(tile + i * width + j));
-      gradient.store(args.grad_x + start + i * channels, n);
+      put(gradient, args.grad_x + start + i * channels, n, past);
       total += gradient;
       centered = fma(gradient, x - mean, centered);
     }
@@ -286,6 +343,7 @@ void chain_pointwise_backward(const ChainBackwardArgs<T>& args) {
   const int64_t cin = g.cin, cout = g.cout, block = block_rows<T>(g), stride = copied_stride<T>(cout);
   const RowGroups groups = pointwise_groups<T>(g, std::clamp<int64_t>(kMostWeights / (cin * cout), 8, kMostGroups));
   const Mapping<T> map(args.before);
+  const bool past = stores_past_caches(args.grad_x, groups.rows * cin, cin);
   const T* const packed = args.grad_x ? pack_whole<T>(RowsRight<T>{args.weight, cin}, cout, cin) : nullptr;
   const int64_t size = cin * cout + 2 * cin;
   T* const partial = scratch(ScratchUse::partial).get<T>(groups.count * size);  // [groups, {grad_weight, sums}]
@@ -296,23 +354,28 @@ void chain_pointwise_backward(const ChainBackwardArgs<T>& args) {
       T *const grad_weight = partial + group * size, *const sum = grad_weight + cin * cout;
       std::fill_n(sum, 2 * cin, T(0));
       const int64_t first = groups.first(group), last = groups.first(group + 1);
-      for (int64_t row = first; row < last; row += block) {
-        const int64_t rows = std::min(block, last - row);
+      const int64_t even = even_block<T>(last - first, block);
+      for (int64_t row = first; row < last; row += even) {
+        const int64_t rows = std::min(even, last - row);
+        const T* const next = args.grad + (row + rows) * cout;
+        const T* const next_z = (args.z ? args.z : args.grad) + (row + rows) * cout;
+        const int64_t fetched = std::min(block, groups.rows - row - rows) * cout;
         grad_z_rows(args, row, rows, grad_z, stride);
         if (args.grad_weight) {
           map_panels(map, args.x + row * cin, rows, cin, panels);
           const StoreTiles<T, EvenRows> store{.c = grad_weight, .place = {cin}};
           multiply_block<T>(
-              cout, cin, rows, {grad_z, 1, stride}, panels,
+              cout, cin, rows, {grad_z, 1, stride}, panels, {next, next + fetched},
               [&](const T* tile, int64_t width, auto... at) { store.store(tile, width, at..., row == first, true); });
         }
         if (!args.grad_x) continue;
-        multiply_block<T>(rows, cin, cout, {grad_z, stride, 1}, packed,
+        multiply_block<T>(rows, cin, cout, {grad_z, stride, 1}, packed, {next_z, next_z + fetched},
                           [&](const T* tile, int64_t width, int64_t at, auto... rest) {
-                            store_grad_x(args, map, tile, width, row + at, rest..., sum, sum + cin);
+                            store_grad_x(args, map, tile, width, row + at, rest..., sum, sum + cin, past);
                           });
       }
     }
+    if (past) store_fence();
   });
   if (args.grad_weight)
     parallel_for(cin * cout, 4096, [=](int64_t first, int64_t last) {
@@ -376,6 +439,7 @@ void chain_depthwise_forward(const ChainForwardArgs<T>& args) {
   const int64_t channels = g.cin;
   const RowGroups groups = line_groups(g.n * g.oh);
   const Mapping<T> map(args.before);
+  const bool past = stores_past_caches(args.z, groups.rows * g.ow * channels, channels);
   const T* const weight = weights_by_tap(g, args.weight);
   T* const memory = scratch(ScratchUse::partial).get<T>(groups.count * Moments<T>::kArrays * channels);
   parallel_for(groups.count, 1, [&, weight, memory](int64_t group_first, int64_t group_last) {
@@ -399,18 +463,26 @@ void chain_depthwise_forward(const ChainForwardArgs<T>& args) {
               lines[y] = (top + y >= 0 && top + y < g.h ? ring.line(top + y) : ring.zeros()) +
                          (first * kStep - g.pad_left) * channels;
             const int64_t places = std::min<int64_t>(kLinePlaces, g.ow - first);
+            const bool starts = number == groups.first(group) && first == 0;
             ring_places<T, kTaps, kStep>(lines, channels, c, std::min(c + kChannelChunk, channels), weight,
                                          [&](int64_t at, auto n, const Vec<T>(&sums)[kLinePlaces]) TL_INLINE_LAMBDA {
+                                           if (starts) moments.start(sums[0], at, n);
+                                           const auto origin = Vec<T>::load(moments.origin + at, n);
+                                           Vec<T> total(0), squares(0);
                                            TL_UNROLL
-                                           for (int o = 0; o < kLinePlaces; ++o)
-                                             if (o < places) sums[o].store(z + (first + o) * channels + at, n);
+                                           for (int o = 0; o < kLinePlaces; ++o) {
+                                             if (o >= places) break;
+                                             put(sums[o], z + (first + o) * channels + at, n, past);
+                                             const auto distance = sums[o] - origin;
+                                             total += distance;
+                                             squares = fma(distance, distance, squares);
+                                           }
+                                           moments.add(total, squares, at, n);
                                          });
           }
-        if (!args.mean) continue;
-        if (number == groups.first(group)) moments.start(z);
-        moments.add(z, g.ow);
       }
     }
+    if (past) store_fence();
   });
   if (args.mean) combine_moments(memory, groups, g.ow, channels, args.mean, args.variance);
 }
@@ -429,7 +501,7 @@ struct Reaching {
 template <class T, int kTaps, int kStep>
 void chain_backward_places(const ChainBackwardArgs<T>& args, const Mapping<T>& map, const T* weight,
                            const Reaching<T, kTaps>& reaching, int64_t at, int64_t start, int64_t first, int64_t last,
-                           int64_t c_first, int64_t c_last, T* sums) {
+                           int64_t c_first, int64_t c_last, T* sums, bool past) {
   constexpr int kBefore = (kTaps - 1) / kStep, kAfter = (kLinePlaces - 1) / kStep;
   const int64_t channels = args.geometry.cin;
   T* const sum = sums + kTaps * kTaps * channels;
@@ -482,7 +554,7 @@ void chain_backward_places(const ChainBackwardArgs<T>& args, const Mapping<T>& m
         centered = fma(out[j], x - mean, centered);
       }
       if (args.residual) out[j] += Vec<T>::load(args.residual + place, n);
-      out[j].store(args.grad_x + place, n);
+      put(out[j], args.grad_x + place, n, past);
     }
     (Vec<T>::load(sum + c, n) + total).store(sum + c, n);
     (Vec<T>::load(sum + channels + c, n) + centered).store(sum + channels + c, n);
@@ -495,6 +567,7 @@ void chain_depthwise_backward(const ChainBackwardArgs<T>& args) {
   const int64_t channels = g.cin, size = (kTaps * kTaps + 2) * channels;
   const RowGroups groups = line_groups(g.n * g.h);
   const Mapping<T> map(args.before);
+  const bool past = stores_past_caches(args.grad_x, groups.rows * g.w * channels, channels);
   const T* const weight = weights_by_tap(g, args.weight);
   T* const partial = scratch(ScratchUse::partial).get<T>(groups.count * size);  // [groups, {grad_weight, sums}]
   parallel_for(groups.count, 1, [&, weight, partial](int64_t group_first, int64_t group_last) {
@@ -523,9 +596,10 @@ void chain_depthwise_backward(const ChainBackwardArgs<T>& args) {
             chain_backward_places<T, kTaps, kStep>(args, map, weight, reaching, (x + g.pad_left) / kStep,
                                                    (number * g.w + x) * channels, std::max<int64_t>(-x, 0),
                                                    std::min<int64_t>(kLinePlaces, g.w - x), c,
-                                                   std::min(c + kChannelChunk, channels), sums);
+                                                   std::min(c + kChannelChunk, channels), sums, past);
       }
     }
+    if (past) store_fence();
   });
   if (args.grad_weight)
     for (int64_t c = 0; c < channels; ++c)

@@ -58,6 +58,17 @@ struct Vec {
   static TL_ALWAYS_INLINE Vec load(const T* p, Whole) { return load(p); }
   TL_ALWAYS_INLINE void store(T* p, Whole) const { store(p); }
 
+  /// Stores past the caches, to an address that is a multiple of the vector's size. See store_fence.
+  TL_ALWAYS_INLINE void stream(T* p) const {
+#if TL_X86 && TL_VECTOR_BYTES == 64
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#elif TL_X86 && TL_VECTOR_BYTES == 32
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#else
+    store(p);
+#endif
+  }
+
   /// The first n lanes (0 <= n < kLanes); the others are zero. Memory past them is not touched.
   static TL_ALWAYS_INLINE Vec load(const T* p, int64_t n) {
 #if TL_X86 && TL_VECTOR_BYTES == 64
@@ -117,6 +128,13 @@ struct Vec {
   }
 #endif
 };
+
+/// Makes a thread's streamed stores visible before whatever follows.
+inline void store_fence() {
+#if TL_X86
+  _mm_sfence();
+#endif
+}
 
 /// The first n lanes.
 template <class T>
