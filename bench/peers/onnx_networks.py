@@ -72,7 +72,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
     options = parser.parse_args()
-    worker.serve(lambda: (onnxruntime_call if options.form == "onnxruntime" else openvino_call)(options))
+    worker.serve(lambda _: (onnxruntime_call if options.form == "onnxruntime" else openvino_call)(options))
 
 
 if __name__ == "__main__":

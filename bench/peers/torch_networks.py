@@ -167,7 +167,7 @@ def main():
     if options.export:
         export(options)
     else:
-        worker.serve(lambda: prepare(options))
+        worker.serve(lambda _: prepare(options))
 
 
 if __name__ == "__main__":

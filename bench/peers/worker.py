@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+import traceback
 
 WARM_UP_CALLS = 3
 SHORT_CALL = 0.1
@@ -34,7 +35,8 @@ def turn(call, seconds):
 
 
 def serve(prepare):
-    """prepare() gives the peer's name with its version, and the call to time."""
+    """prepare(case) gives the peer's name with its version, and the call to time; case is None at the start. A worker whose
+    cases are told later gives no call then."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries that print must not disturb the protocol
 
@@ -42,14 +44,24 @@ def serve(prepare):
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    try:
-        name, call = prepare()
-        base = resident("VmRSS")
-        for _ in range(WARM_UP_CALLS):
-            call()
-        answer({"peer": name, "base_bytes": base})
-        for line in sys.stdin:
-            answer(turn(call, float(line.split()[1])))
-    except Exception as error:  # whatever it is, the runner's row says so
-        answer({"error": f"{type(error).__name__}: {error}"[:400]})
-        raise
+    def start(case):
+        try:
+            name, call = prepare(case)
+            base = resident("VmRSS")
+            for _ in range(WARM_UP_CALLS if call else 0):
+                call()
+            answer({"peer": name, "base_bytes": base})
+            return call
+        except Exception as error:  # whatever it is, the runner's row says so
+            traceback.print_exc()
+            answer({"error": f"{type(error).__name__}: {error}"[:400]})
+            return None
+
+    call = start(None)
+    for line in sys.stdin:
+        word, _, rest = line.partition(" ")
+        if word == "case":
+            call = None  # frees the one before
+            call = start(json.loads(rest))
+        else:
+            answer(turn(call, float(rest)))

@@ -35,10 +35,16 @@ inline void keep(V& value) {
 #endif
 }
 
+/// The same for what was written to memory.
+inline void keep_memory(float* memory) { asm volatile("" : : "r"(memory) : "memory"); }
+
 #if TL_X86
 __attribute__((target("avx512f"))) double multiply_add_avx512(float*) {
   __m512 sum[kRegisters], x = _mm512_set1_ps(0.5f), y = _mm512_set1_ps(1.0f);
-  for (auto& s : sum) s = y;
+  for (auto& s : sum) {
+    s = y;
+    keep(s);  // or the compiler sees that all sums are equal, and computes one
+  }
   keep(x);
   for (int64_t i = 0; i < kSteps; ++i)
     for (auto& s : sum) s = _mm512_fmadd_ps(s, x, y);
@@ -48,20 +54,24 @@ __attribute__((target("avx512f"))) double multiply_add_avx512(float*) {
 
 __attribute__((target("avx512bf16,avx512f"))) double multiply_add_bf16(float*) {
   __m512 sum[kRegisters];
-  for (auto& s : sum) s = _mm512_setzero_ps();
+  for (auto& s : sum) {
+    s = _mm512_setzero_ps();
+    keep(s);
+  }
   __m512i x = _mm512_set1_epi32(0x3f803f80);
   keep(x);
   for (int64_t i = 0; i < kSteps; ++i)
-    for (auto& s : sum) {
-      s = _mm512_dpbf16_ps(s, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(x));
-      keep(s);
-    }
+    for (auto& s : sum) s = _mm512_dpbf16_ps(s, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(x));
+  for (auto& s : sum) keep(s);
   return 2.0 * 32 * kRegisters * kSteps;
 }
 
 __attribute__((target("avx2,fma"))) double multiply_add_avx2(float*) {
   __m256 sum[kRegisters], x = _mm256_set1_ps(0.5f), y = _mm256_set1_ps(1.0f);
-  for (auto& s : sum) s = y;
+  for (auto& s : sum) {
+    s = y;
+    keep(s);
+  }
   keep(x);
   for (int64_t i = 0; i < kSteps; ++i)
     for (auto& s : sum) s = _mm256_fmadd_ps(s, x, y);
@@ -73,7 +83,10 @@ __attribute__((target("avx2,fma"))) double multiply_add_avx2(float*) {
 double multiply_add_baseline(float*) {
   typedef float Vector __attribute__((vector_size(16)));
   Vector sum[kRegisters], x = {0.5f, 0.5f, 0.5f, 0.5f}, y = {1, 1, 1, 1};
-  for (auto& s : sum) s = y;
+  for (auto& s : sum) {
+    s = y;
+    keep(s);
+  }
   keep(x);
   for (int64_t i = 0; i < kSteps; ++i)
     for (auto& s : sum) s = s * x + y;
@@ -106,6 +119,7 @@ double triad(float* memory) {
   constexpr int64_t kPart = kElements / 3 / 16;  // in lines
   Line *a = reinterpret_cast<Line*>(memory), *b = a + kPart, *c = b + kPart;
   for (int64_t i = 0; i < kPart; ++i) a[i] = b[i] + 3.0f * c[i];
+  keep_memory(memory);
   return 12.0 * 16 * kPart;
 }
 

@@ -95,13 +95,23 @@ Worker::Worker(const std::vector<std::string>& command) {
   from_ = reply[0];
 
   name_ = command[0];
-  const std::string line = read_line(kStartSeconds);
-  const auto hello = nlohmann::json::parse(line, nullptr, false);
-  if (!hello.is_object()) error_ = "did not start (TL_BENCH_VERBOSE=1 shows why)";
-  else if (hello.contains("error")) error_ = hello["error"];
+  read_hello();
+}
+
+void Worker::read_hello() {
+  const auto hello = nlohmann::json::parse(read_line(kStartSeconds), nullptr, false);
+  alive_ = hello.is_object();
+  error_ = !alive_ ? "did not start (TL_BENCH_VERBOSE=1 shows why)" : hello.value("error", "");
   if (!error_.empty()) return;
   name_ = hello["peer"];
   base_bytes_ = hello["base_bytes"];
+}
+
+void Worker::load(const std::string& operation) {
+  if (!alive_) return;
+  const std::string request = "case " + operation + "\n";
+  alive_ = write(to_, request.data(), request.size()) > 0;
+  read_hello();
 }
 
 Worker::Worker(Worker&& other) noexcept
@@ -111,7 +121,8 @@ Worker::Worker(Worker&& other) noexcept
       buffer_(std::move(other.buffer_)),
       name_(std::move(other.name_)),
       error_(std::move(other.error_)),
-      base_bytes_(other.base_bytes_) {}
+      base_bytes_(other.base_bytes_),
+      alive_(other.alive_) {}
 
 Worker::~Worker() {
   close_once(to_);

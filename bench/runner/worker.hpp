@@ -7,6 +7,10 @@
 //   worker, once ready:       {"peer": "torch 2.15.0 eager", "base_bytes": 5e8}   or {"error": "why not"}
 //   runner:  turn 0.25        run for about 0.25 seconds
 //   worker:  {"seconds": 0.0123, "calls": 20, "peak_bytes": 7e8}                  the mean of its calls
+//
+// Workers for small operations are told which one before their turns, and answer as at the start:
+//
+//   runner:  case {"op": "gemm", "m": 512, ...}
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -42,13 +46,17 @@ class Worker {
   const std::string& error() const { return error_; }  ///< why there is none; empty while it works
   int64_t base_bytes() const { return base_bytes_; }   ///< resident before its first call
   Turn turn(double seconds);
+  /// Tells which operation the next turns are about, as JSON; clears the error of another case.
+  void load(const std::string& operation);
 
  private:
   std::string read_line(double seconds);
+  void read_hello();
 
   int process_ = -1, to_ = -1, from_ = -1;
   std::string buffer_, name_, error_;
   int64_t base_bytes_ = 0;
+  bool alive_ = false;
 };
 
 }  // namespace bench
