@@ -71,6 +71,14 @@ struct Matrices {
 #endif
 };
 
+#if defined(TL_BENCH_OPENBLAS)
+std::string openblas_name() {
+  const std::string version = OPENBLAS_VERSION;  // " OpenBLAS 0.3.21 "
+  const size_t first = version.find_first_of("0123456789");
+  return "openblas " + version.substr(first, version.find_last_not_of(' ') + 1 - first);
+}
+#endif
+
 /// Debian's OpenBLAS chooses its kernels when it is loaded, and does not know newer processors: it is told to use its
 /// AVX-512 kernels by starting this program anew.
 void choose_openblas_kernels(char** argv) {
@@ -112,8 +120,8 @@ int main(int argc, char** argv) {
 #endif
 #if defined(TL_BENCH_OPENBLAS)
           if (options.wants_peer("openblas"))
-            sides.push_back(bench::side_of(std::string("openblas ") + OPENBLAS_VERSION,
-                                           [matrices, threads] { matrices->multiply_openblas(threads); }));
+            sides.push_back(
+                bench::side_of(openblas_name(), [matrices, threads] { matrices->multiply_openblas(threads); }));
 #endif
           if (torch) {
             torch->load(nlohmann::json{

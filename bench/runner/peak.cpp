@@ -1,10 +1,15 @@
 #include "runner/peak.hpp"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <barrier>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 #include <memory>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -17,7 +22,7 @@
 namespace bench {
 namespace {
 
-constexpr int kRuns = 5;
+constexpr int kRuns = 7;
 constexpr int64_t kSteps = 2'000'000;             // of a loop over registers
 constexpr int64_t kElements = int64_t{24} << 20;  // of an array for each thread: 96 MiB, above any cache
 constexpr int kRegisters = 12;                    // independent sums: more than a multiply-add's latency times its rate
@@ -123,6 +128,20 @@ double triad(float* memory) {
   return 12.0 * 16 * kPart;
 }
 
+struct Release {
+  void operator()(float* memory) const { std::free(memory); }
+};
+
+/// kElements zeros on large pages, so that memory is measured and not the look-up of addresses.
+std::unique_ptr<float[], Release> large_array() {
+  constexpr size_t kPage = size_t{2} << 20;
+  void* memory = std::aligned_alloc(kPage, kElements * sizeof(float));
+  if (memory == nullptr) throw std::bad_alloc();
+  madvise(memory, kElements * sizeof(float), MADV_HUGEPAGE);
+  std::memset(memory, 0, kElements * sizeof(float));
+  return std::unique_ptr<float[], Release>(static_cast<float*>(memory));
+}
+
 /// The most per second, in 1e9, that all threads did together in one run: from the first start to the last end.
 double fastest(int threads, Loop loop, const std::vector<float*>& memory) {
   using Clock = std::chrono::steady_clock;
@@ -161,13 +180,10 @@ Peak measure_peak(int threads) {
 #if TL_X86
   if (__builtin_cpu_supports("avx512bf16")) peak.bf16_gflops = fastest(threads, multiply_add_bf16, nothing);
 #endif
-  struct Release {
-    void operator()(float* memory) const { ::operator delete[](memory, std::align_val_t{64}); }
-  };
   std::vector<std::unique_ptr<float[], Release>> owned;
   std::vector<float*> memory;
   for (size_t t = 0; t < count; ++t) {
-    owned.emplace_back(new (std::align_val_t{64}) float[kElements]());
+    owned.push_back(large_array());
     memory.push_back(owned.back().get());
   }
   peak.read_gbs = fastest(threads, read_memory, memory);

@@ -41,6 +41,13 @@ class Benches(unittest.TestCase):
             self.assertGreater(report["rows"][0]["own"]["peak_bytes"], report["rows"][0]["own"]["base_bytes"])
         self.check("training", "encoder/training [1,")
 
+    def test_kernels(self):
+        self.assertEqual([row["unit"] for row in self.check("gemm", "512x49x4608")["rows"]], ["GFLOP/s"] * 2)
+        self.check("conv", "conv3x3")
+        self.check("conv", "depthwise3x3/backward_weight 14x14")
+        self.check("layers", "[2048")
+        self.check("layers", "/step")
+
     def test_peak_measures_the_machine(self):
         report = json.loads(run("bench_peak", "--threads", "1").stdout.strip().splitlines()[-1])
         self.assertGreater(report["peaks"][0]["gflops"], 1)
