@@ -83,6 +83,8 @@ void check(const Case& c) {
   CAPTURE(c.pad_top);
   CAPTURE(c.pad_left);
   CAPTURE(c.winograd_tile);
+  if (c.winograd_tile > 0)
+    REQUIRE(tl::conv_path(g) == (c.winograd_tile == 4 ? tl::ConvPath::winograd4 : tl::ConvPath::winograd2));
   const double allowed = allowed_error(c);
   const int64_t size_x = g.n * g.h * g.w * g.cin, size_w = g.cout * g.kh * g.kw * (g.cin / g.groups),
                 size_y = g.n * g.oh * g.ow * g.cout;
@@ -110,18 +112,26 @@ void check(const Case& c) {
 
   const int64_t taps = g.kh * g.kw, places = g.n * g.oh * g.ow;
   for_each_isa<T>([&](const tl::KernelTable<T>& kernels) {
-    check_result<T>(
-        y, taps * g.cin / g.groups, Guarded<T>(size_y),
-        [&](T* out) {
-          kernels.conv_forward({.geometry = g,
-                                .x = x.data(),
-                                .weight = weight.data(),
-                                .bias = c.bias ? bias.data() : nullptr,
-                                .residual = c.residual ? residual.data() : nullptr,
-                                .y = out,
-                                .activation = c.activation});
-        },
-        allowed);
+    Guarded<T> packed(tl::conv_packed_size(g)), unpacked_result(size_y);
+    kernels.conv_pack({.geometry = g, .weight = weight.data(), .packed = packed.data()});
+    CHECK(packed.intact());
+    tl::ConvForwardArgs<T> forward{.geometry = g,
+                                   .x = x.data(),
+                                   .weight = weight.data(),
+                                   .bias = c.bias ? bias.data() : nullptr,
+                                   .residual = c.residual ? residual.data() : nullptr,
+                                   .y = unpacked_result.data(),
+                                   .activation = c.activation};
+    kernels.conv_forward(forward);
+    forward.packed = packed.data();
+    const auto run_forward = [&](T* out) {
+      forward.y = out;
+      kernels.conv_forward(forward);
+    };
+    check_result<T>(y, taps * g.cin / g.groups, Guarded<T>(size_y), run_forward, allowed);
+    Guarded<T> packed_result(size_y);
+    run_forward(packed_result.data());
+    CHECK(packed_result.same_bits(unpacked_result));
     check_result<T>(
         grad_x, taps * g.cout / g.groups, Guarded<T>(size_x),
         [&](T* out) {
@@ -195,11 +205,15 @@ TEST_CASE_TEMPLATE("conv: many places, so that sums of the weight's gradient com
 }
 
 TEST_CASE("conv: Winograd's tiles, whole, cut and next to padding") {
+  const auto sizes_of = [](int64_t tile) {
+    return tile == 2 ? std::vector<std::pair<int64_t, int64_t>>{{2, 12}, {3, 11}, {4, 9}, {5, 3}, {5, 5}}
+                     : std::vector<std::pair<int64_t, int64_t>>{{3, 12}, {4, 10}, {5, 12}, {7, 7}, {8, 5}, {11, 8}};
+  };
   for (const int64_t tile : {2, 4}) {
-    for (const int64_t size : {1, 2, 3, 4, 5, 8, 9, 13})
-      check<float>({.n = 2,
-                    .h = size,
-                    .w = 14 - size,
+    for (const auto& [h, w] : sizes_of(tile))
+      check<float>({.n = 9,
+                    .h = h,
+                    .w = w,
                     .cin = 32,
                     .cout = 35,
                     .pad_top = 1,
@@ -207,17 +221,19 @@ TEST_CASE("conv: Winograd's tiles, whole, cut and next to padding") {
                     .pad_bottom = 1,
                     .pad_right = 1,
                     .bias = true,
-                    .residual = size % 2 == 0,
-                    .activation = size % 3 ? Activation::relu : Activation::silu,
+                    .residual = h % 2 == 0,
+                    .activation = w % 3 ? Activation::relu : Activation::silu,
                     .winograd_tile = tile});
-    check<float>({.h = 9, .w = 8, .cin = 50, .cout = 40, .winograd_tile = tile});
-    check<float>({.h = 5, .w = 6, .cin = 33, .cout = 32, .pad_top = 2, .pad_right = 2, .winograd_tile = tile});
+    check<float>({.n = 5, .h = 9, .w = 10, .cin = 50, .cout = 40, .winograd_tile = tile});
+    check<float>(
+        {.n = 3, .h = 11, .w = 12, .cin = 33, .cout = 32, .pad_top = 2, .pad_right = 2, .winograd_tile = tile});
   }
 }
 
 TEST_CASE("conv: Winograd over several blocks of tiles, channels and sums") {
   const Case many_tiles{.n = 3, .h = 61, .w = 47, .cin = 36, .cout = 33, .pad_top = 1, .pad_left = 1, .bias = true};
-  const Case many_channels{.h = 8, .w = 8, .cin = 430, .cout = 420, .pad_top = 1, .pad_left = 1, .bias = true};
+  const Case many_channels{
+      .n = 2, .h = 15, .w = 15, .cin = 430, .cout = 420, .pad_top = 1, .pad_left = 1, .bias = true};
   for (Case c : {many_tiles, many_channels})
     for (const int64_t tile : {2, 4}) {
       c.winograd_tile = tile;

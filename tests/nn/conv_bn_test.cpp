@@ -35,7 +35,7 @@ Tensor random(const tl::Shape& shape, uint64_t seed = 1) {
 }
 
 Tensor plain(Layers& l, const Tensor& x, Activation activation, const Tensor& residual) {
-  const Tensor y = l.bn.forward(l.conv.forward(x));
+  const Tensor y = l.bn.forward(conv2d(x, l.conv.weight, l.conv.bias, l.conv.options()));
   return activate(residual.defined() ? y + residual : y, activation);
 }
 
@@ -83,6 +83,18 @@ TEST_CASE("folded, fused and separate steps agree in evaluation, training and wh
         }
 }
 
+TEST_CASE("folded weights follow when another number of pictures is computed in another way") {
+  Layers l({.padding = 1}, 16, 16);
+  l.freeze();
+  std::vector<tl::ConvPath> paths;
+  for (const int64_t pictures : {1, 16, 2, 16}) {
+    const Tensor x = random({pictures, 7, 7, 16});
+    paths.push_back(conv2d_path(x.shape(), l.conv.weight, l.conv.options()));
+    CHECK(distance(conv_bn(l.conv, l.bn, x), plain(l, x, Activation::none, {})) < 1e-5);
+  }
+  CHECK(paths[0] != paths[1]);
+}
+
 TEST_CASE("frozen layers pass gradients on to what learns below them") {
   Layers l({.padding = 1, .bias = false});
   l.freeze();
@@ -116,15 +128,22 @@ TEST_CASE("folded weights are made once, and anew after any of their sources cha
     CHECK(distance(y, plain(l, x, Activation::none, {})) < 1e-5);
   };
   check();
-  const Tensor before = l.conv.folded.weight;
+  const Tensor before = l.conv.packed.weight;
   check();
-  CHECK(l.conv.folded.weight.is(before));
+  CHECK(l.conv.packed.weight.is(before));
   for (Tensor* source : {&l.conv.weight.value(), &l.conv.bias.value(), &l.bn.weight.value(), &l.bn.bias.value(),
                          &l.bn.running_mean.value(), &l.bn.running_var.value()}) {
     source->mutable_data<float>()[1] *= 1.5f;  // as a step or a load does
     check();
   }
-  CHECK_FALSE(l.conv.folded.weight.is(before));
+  CHECK_FALSE(l.conv.packed.weight.is(before));
+  l.conv(x);  // alone, its weight is packed without the BatchNorm
+  check();
+
+  l.conv.set_frozen(false);
+  l.conv(x);
+  CHECK_FALSE(l.conv.packed.weight.defined());
+  l.conv.set_frozen(true);
 
   // Loads that take over memory: the allocator may give the block of the first to the second.
   for (int i = 0; i < 4; ++i) {

@@ -139,6 +139,12 @@ inline const std::vector<Refusal>& refusals() {
          tl::conv2d_fused(t({1, 4, 4, 3}), t({4, 3, 3, 3}), {}, t({1, 4, 4, 4}), tl::Activation::relu, {});
        },
        ErrorCode::shape, "conv2d_fused: residual must be like y; got [1, 4, 4, 4]"},
+      {"conv2d_fused with a weight packed for another kernel",
+       [=] {
+         const Tensor packed = tl::pack_conv2d({1, 4, 4, 3}, t({4, 1, 1, 3}), {});
+         tl::conv2d_fused(t({1, 4, 4, 3}), t({4, 3, 3, 3}), {}, {}, tl::Activation::none, {}, packed);
+       },
+       ErrorCode::shape, "conv2d_fused: packed must be [432], from pack_conv2d; got [48]"},
       {"max_pool2d of a matrix",
        [=] {
          tl::max_pool2d(t({4, 4}));

@@ -31,6 +31,7 @@ namespace tl {
   X(gemm, GemmArgs)                                   \
   X(gemm_pack, GemmPackArgs)                          \
   X(conv_forward, ConvForwardArgs)                    \
+  X(conv_pack, ConvPackArgs)                          \
   X(conv_backward_data, ConvBackwardDataArgs)         \
   X(conv_backward_weight, ConvBackwardWeightArgs)     \
   X(max_pool, MaxPoolArgs)                            \

@@ -45,9 +45,7 @@ class MobileNetV2 : public ImageClassifier {
 
     Tensor operator()(const Tensor& x, Activation activation, const Tensor& residual = {}) {
       if (!folded) return nn::conv_bn_chain({{conv, bn, activation}}, x, residual);
-      Tensor y = conv2d_fused(x, conv.weight, conv.bias, residual, activation, conv.options());
-      nn::observed(conv, y);
-      return y;
+      return nn::conv_activation(conv, x, activation, residual);
     }
 
     /// Adds the two to a list of members under the names of the weights.

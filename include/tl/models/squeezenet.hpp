@@ -19,8 +19,9 @@ class SqueezeNet : public ImageClassifier {
           expand3x3(narrow, wide, {.kernel = 3, .padding = 1}) {}
 
     Tensor forward(const Tensor& x) override {
-      const Tensor y = conv_relu(squeeze, x);
-      return concat({conv_relu(expand1x1, y), conv_relu(expand3x3, y)}, 3);
+      const Tensor y = conv_activation(squeeze, x, Activation::relu);
+      return concat({conv_activation(expand1x1, y, Activation::relu), conv_activation(expand3x3, y, Activation::relu)},
+                    3);
     }
     std::string describe() const override { return "Fire"; }
   };
@@ -62,7 +63,9 @@ class SqueezeNet : public ImageClassifier {
   }
 
   Tensor features(const Tensor& x) override { return layers(x); }
-  Tensor classify(const Tensor& features) override { return global_avg_pool(conv_relu(classifier, dropout(features))); }
+  Tensor classify(const Tensor& features) override {
+    return global_avg_pool(conv_activation(classifier, dropout(features), Activation::relu));
+  }
   std::string head_name() const override { return "classifier.1"; }
   void replace_head(int64_t classes) override {
     classifier = nn::Conv2d(512, classes, {.kernel = 1});
@@ -75,13 +78,6 @@ class SqueezeNet : public ImageClassifier {
   }
   Preprocess preprocess() const override { return {.size = 224, .resize = 256}; }
   std::string describe() const override { return "SqueezeNet 1.1"; }
-
- private:
-  static Tensor conv_relu(nn::Conv2d& conv, const Tensor& x) {
-    Tensor y = conv2d_fused(x, conv.weight, conv.bias, {}, Activation::relu, conv.options());
-    nn::observed(conv, y);
-    return y;
-  }
 };
 
 }  // namespace models

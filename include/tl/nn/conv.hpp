@@ -32,21 +32,26 @@ struct Conv2d : Module {
     return {.stride = config.stride, .padding = config.padding, .dilation = config.dilation, .groups = config.groups};
   }
 
-  Tensor forward(const Tensor& x) override { return conv2d(x, weight, bias, options()); }
+  Tensor forward(const Tensor& x) override;
   std::string describe() const override;
 
-  /// Weight and bias with a BatchNorm folded in, and what they were made from.
-  struct Folded {
+  /// The weight packed (see pack_conv2d) and the bias, a BatchNorm folded into both where there is one, and what they
+  /// were made from.
+  struct Packed {
     Tensor weight, bias;
     std::vector<std::pair<const void*, uint64_t>> origin;
   };
-  Folded folded;
+  Packed packed;
 };
+
+/// activation(conv(x) + residual) in one pass. With nothing to learn here the weight is packed once, and again after it
+/// changed.
+Tensor conv_activation(Conv2d& conv, const Tensor& x, Activation activation, const Tensor& residual = {});
 
 /// activation(bn(conv(x)) + residual), in as few passes as the state of the layers allows:
 /// training, the convolution and one fused normalisation; evaluation with nothing to learn here, the BatchNorm folded
-/// into the convolution and all in one kernel. The folded weights are made once and again after any of their sources
-/// changed.
+/// into the convolution and all in one kernel. The folded weights are made and packed once, and again after any of
+/// their sources changed.
 Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, Activation activation = Activation::none,
                const Tensor& residual = {});
 

@@ -9,23 +9,15 @@ namespace tl::inline TL_ABI {
 namespace nn {
 namespace detail {
 
-/// conv.folded = conv followed by bn's running statistics, unless it is up to date.
-TL_INLINE void fold(Conv2d& conv, const BatchNorm2d& bn) {
-  std::vector<std::pair<const void*, uint64_t>> origin;
-  const auto add = [&](const Tensor& source) {
-    if (source.defined()) origin.emplace_back(source.raw_data(), source.storage()->version());
-  };
-  add(conv.weight), add(conv.bias), add(bn.weight), add(bn.bias), add(bn.running_mean), add(bn.running_var);
-  if (conv.folded.origin == origin) return;
-
+/// The weight and bias of conv followed by bn's running statistics.
+TL_INLINE std::pair<Tensor, Tensor> fold(const Conv2d& conv, const BatchNorm2d& bn) {
   const Tensor& w = conv.weight;
-  conv.folded.weight = Tensor::empty(w.shape(), w.dtype());
-  conv.folded.bias = Tensor::empty({w.size(0)}, w.dtype());
+  Tensor weight = Tensor::empty(w.shape(), w.dtype()), shift = Tensor::empty({w.size(0)}, w.dtype());
   visit_floating(w.dtype(), "fold", [&](auto type) {
     using T = typename decltype(type)::type;
     const T *from = w.data<T>(), *mean = bn.running_mean.value().data<T>(), *var = bn.running_var.value().data<T>();
     const T *gamma = bn.weight.value().data<T>(), *beta = bn.bias.value().data<T>();
-    T *to = conv.folded.weight.mutable_data<T>(), *bias = conv.folded.bias.mutable_data<T>();
+    T *to = weight.mutable_data<T>(), *bias = shift.mutable_data<T>();
     const int64_t per_channel = w.numel() / std::max<int64_t>(w.size(0), 1);
     for (int64_t o = 0; o < w.size(0); ++o) {
       const double scale = static_cast<double>(gamma[o]) / std::sqrt(static_cast<double>(var[o]) + bn.config.eps);
@@ -35,13 +27,34 @@ TL_INLINE void fold(Conv2d& conv, const BatchNorm2d& bn) {
         to[o * per_channel + i] = static_cast<T>(static_cast<double>(from[o * per_channel + i]) * scale);
     }
   });
-  conv.folded.origin = std::move(origin);
+  return {weight, shift};
+}
+
+/// Brings conv.packed up to date for inputs like x; bn may be null.
+TL_INLINE void pack(Conv2d& conv, const BatchNorm2d* bn, const Tensor& x) {
+  const auto path = static_cast<uint64_t>(conv2d_path(x.shape(), conv.weight, conv.options()));
+  std::vector<std::pair<const void*, uint64_t>> origin{{nullptr, path}};
+  const auto add = [&](const Tensor& source) {
+    if (source.defined()) origin.emplace_back(source.raw_data(), source.storage()->version());
+  };
+  add(conv.weight), add(conv.bias);
+  if (bn) add(bn->weight), add(bn->bias), add(bn->running_mean), add(bn->running_var);
+  if (conv.packed.origin == origin) return;
+  auto [weight, bias] = bn ? fold(conv, *bn) : std::pair<Tensor, Tensor>(conv.weight, conv.bias);
+  conv.packed = {pack_conv2d(x.shape(), weight, conv.options()), bias, std::move(origin)};
 }
 
 template <class... Tensors>
 bool wants_gradient(const Tensors&... tensors) {
   const auto wants = [](const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); };
   return grad_enabled() && (wants(tensors) || ...);
+}
+
+TL_INLINE Tensor forward(Conv2d& conv, const Tensor& x, Activation activation, const Tensor& residual) {
+  const bool packs = conv.weight.value().device().is_cpu() && !wants_gradient(x, residual, conv.weight, conv.bias);
+  if (packs) pack(conv, nullptr, x);
+  else conv.packed = {};
+  return conv2d_fused(x, conv.weight, conv.bias, residual, activation, conv.options(), conv.packed.weight);
 }
 
 inline bool is_fusible(Activation activation) {
@@ -83,6 +96,14 @@ TL_INLINE std::string Conv2d::describe() const {
   return out + (bias.defined() ? ")" : ", no bias)");
 }
 
+TL_INLINE Tensor Conv2d::forward(const Tensor& x) { return detail::forward(*this, x, Activation::none, {}); }
+
+TL_INLINE Tensor conv_activation(Conv2d& conv, const Tensor& x, Activation activation, const Tensor& residual) {
+  Tensor y = detail::forward(conv, x, activation, residual);
+  observed(conv, y);
+  return y;
+}
+
 TL_INLINE Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, Activation activation,
                          const Tensor& residual) {
   const bool learns = detail::wants_gradient(x, residual, conv.weight, conv.bias, bn.weight, bn.bias);
@@ -93,8 +114,8 @@ TL_INLINE Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, Activat
     observed(bn, y);
     return y;
   }
-  detail::fold(conv, bn);
-  Tensor y = conv2d_fused(x, conv.folded.weight, conv.folded.bias, residual, activation, conv.options());
+  detail::pack(conv, &bn, x);
+  Tensor y = conv2d_fused(x, conv.weight, conv.packed.bias, residual, activation, conv.options(), conv.packed.weight);
   observed(bn, y);
   return y;
 }

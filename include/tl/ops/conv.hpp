@@ -58,8 +58,18 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, co
 
 /// activation(conv2d(x, weight, bias) + residual) in one pass over y; residual is like y or undefined.
 /// For use without gradients: with a gradient wanted it computes the same from separate operations.
+///
+/// `packed`, from pack_conv2d, stands for the numbers of the weight, whose shape alone is then read.
 Tensor conv2d_fused(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual,
-                    Activation activation, const Conv2dOptions& options);
+                    Activation activation, const Conv2dOptions& options, const Tensor& packed = {});
+
+/// The weight of a convolution in the order in which the kernels read it (transformed, for Winograd's tiles), so that
+/// one that serves many times is not packed each time. Good for this process and for inputs of a shape for which
+/// conv2d_path is the same. Errors: those of conv2d.
+Tensor pack_conv2d(const Shape& x, const Tensor& weight, const Conv2dOptions& options);
+
+/// How conv2d computes for an input of shape x. Errors: those of conv2d.
+ConvPath conv2d_path(const Shape& x, const Tensor& weight, const Conv2dOptions& options);
 
 }  // namespace tl::inline TL_ABI
 

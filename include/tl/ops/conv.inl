@@ -116,7 +116,7 @@ struct Conv2d {
   }
 
   static Tensor run(const ConvGeometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias,
-                    const Tensor& residual, Activation activation) {
+                    const Tensor& residual, Activation activation, const Tensor& packed = {}) {
     Tensor y = Tensor::empty({g.n, g.oh, g.ow, g.cout}, x.dtype(), x.device());
     visit_floating(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
@@ -126,7 +126,8 @@ struct Conv2d {
                                                           .bias = bias.defined() ? bias.data<T>() : nullptr,
                                                           .residual = residual.defined() ? residual.data<T>() : nullptr,
                                                           .y = y.mutable_data<T>(),
-                                                          .activation = activation});
+                                                          .activation = activation,
+                                                          .packed = packed.defined() ? packed.data<T>() : nullptr});
     });
     return y;
   }
@@ -144,7 +145,7 @@ TL_INLINE Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bia
 }
 
 TL_INLINE Tensor conv2d_fused(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual,
-                              Activation activation, const Conv2dOptions& options) {
+                              Activation activation, const Conv2dOptions& options, const Tensor& packed) {
   const auto wants = [](const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); };
   if (grad_enabled() && (wants(x) || wants(weight) || wants(bias) || wants(residual))) {
     const Tensor y = conv2d(x, weight, bias, options);
@@ -154,7 +155,24 @@ TL_INLINE Tensor conv2d_fused(const Tensor& x, const Tensor& weight, const Tenso
   require<ShapeError>(
       !residual.defined() || residual.shape() == Shape{geometry.n, geometry.oh, geometry.ow, geometry.cout},
       "conv2d_fused: residual must be like y; got ", residual.defined() ? residual.shape() : Shape());
-  return detail::Conv2d::run(geometry, x, weight, bias, residual, activation);
+  require<ShapeError>(!packed.defined() || packed.shape() == Shape{conv_packed_size(geometry)},
+                      "conv2d_fused: packed must be [", conv_packed_size(geometry), "], from pack_conv2d; got ",
+                      packed.defined() ? packed.shape() : Shape());
+  return detail::Conv2d::run(geometry, x, weight, bias, residual, activation, packed);
+}
+
+TL_INLINE ConvPath conv2d_path(const Shape& x, const Tensor& weight, const Conv2dOptions& options) {
+  return conv_path(detail::conv_geometry(x, weight, options));
+}
+
+TL_INLINE Tensor pack_conv2d(const Shape& x, const Tensor& weight, const Conv2dOptions& options) {
+  const ConvGeometry geometry = detail::conv_geometry(x, weight, options);
+  Tensor packed = Tensor::empty({conv_packed_size(geometry)}, weight.dtype(), weight.device());
+  visit_floating(weight.dtype(), detail::Conv2d::kName, [&](auto type) {
+    using T = typename decltype(type)::type;
+    kernel::conv_pack(weight.device(), ConvPackArgs<T>{geometry, weight.data<T>(), packed.mutable_data<T>()});
+  });
+  return packed;
 }
 
 }  // namespace tl::inline TL_ABI

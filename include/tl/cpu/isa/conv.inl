@@ -113,7 +113,7 @@ void conv_forward_dense(const ConvForwardArgs<T>& args) {
   const int64_t m = g.n * g.oh * g.ow, k = g.kh * g.kw * group_in;
   for (int64_t group = 0; group < g.groups; ++group) {
     const int64_t out = group * group_out;
-    const ColsRight<T> right{args.weight + out * k, k};
+    const PackedRight<T> right{args.packed + group * gemm_packed_size(group_out, k)};
     const StoreTiles<T, EvenRows> result{.c = args.y + out,
                                          .place = {g.cout},
                                          .bias = args.bias ? args.bias + out : nullptr,
@@ -239,77 +239,103 @@ void conv_backward_weight_dense(const ConvBackwardWeightArgs<T>& args) {
   if (args.grad_bias) sum_rows(args.grad_y, places, g.cout, args.grad_bias);
 }
 
-/// Calls body(Winograd4{}) or body(Winograd2{}), as far as the geometry allows, or returns false. Below a number of
-/// channels the transforms cost more than the products they save.
+/// Calls body(Winograd4{}) or body(Winograd2{}) if that is the path and compiled here, or returns false.
 template <class T, class Body>
-bool with_winograd(const ConvGeometry& g, int64_t least_channels, const Body& body) {
+bool with_winograd(ConvPath path, const Body& body) {
   if constexpr (std::is_same_v<T, float> && TL_VECTOR_BYTES >= 32) {
-    if (g.kh != 3 || g.kw != 3 || g.stride_h != 1 || g.stride_w != 1 || g.dilation_h != 1 || g.dilation_w != 1)
-      return false;
-    if (g.groups != 1 || g.winograd_tile < 2 || std::min(g.cin, g.cout) < least_channels) return false;
-    if (g.n * g.oh * g.ow == 0) return false;
-    if (g.winograd_tile >= 4) body(Winograd4{});
-    else body(Winograd2{});
+    if (path == ConvPath::winograd4) body(Winograd4{});
+    else if (path == ConvPath::winograd2) body(Winograd2{});
+    else return false;
     return true;
   }
   return false;
 }
 
 template <class T>
-void conv_forward(const ConvForwardArgs<T>& args) {
+void conv_pack(const ConvPackArgs<T>& args) {
   const ConvGeometry& g = args.geometry;
-  if (is_depthwise(g)) return depthwise_forward(args);
-  const bool done = with_winograd<T>(g, 16, [&](auto filter) {
-    using F = decltype(filter);
-    T* const kernels = scratch(ScratchUse::pack_b).get<T>(winograd_kernel_size<F>(g.cin, g.cout));
-    winograd_pack<F>(args.weight, g.cin, g.cout, /*turned=*/false, kernels);
-    WinogradForward<F, T>{.x = {args.x, g.h, g.w, g.cin},
-                          .pad_top = g.pad_top,
-                          .pad_left = g.pad_left,
-                          .tiles = {g.n, g.oh, g.ow},
-                          .kernels = kernels,
-                          .y = args.y,
-                          .cout = g.cout,
-                          .bias = args.bias,
-                          .residual = args.residual,
-                          .activation = args.activation}
+  const ConvPath path = conv_path(g);
+  if (path == ConvPath::depthwise) return depthwise_pack(g, args.weight, args.packed);
+  const bool done = with_winograd<T>(path, [&](auto filter) {
+    winograd_pack<decltype(filter)>(args.weight, g.cin, g.cout, /*turned=*/false, args.packed);
+  });
+  if (done) return;
+  const int64_t group_out = g.cout / g.groups, k = g.kh * g.kw * (g.cin / g.groups);
+  for (int64_t group = 0; group < g.groups; ++group)
+    pack_right(group_out, k, ColsRight<T>{args.weight + group * group_out * k, k},
+               args.packed + group * gemm_packed_size(group_out, k));
+}
+
+template <class T>
+void conv_forward_packed(const ConvForwardArgs<T>& args) {
+  const ConvGeometry& g = args.geometry;
+  if (g.n * g.oh * g.ow == 0) return;
+  const ConvPath path = conv_path(g);
+  if (path == ConvPath::depthwise) return depthwise_forward(args);
+  const bool done = with_winograd<T>(path, [&](auto filter) {
+    WinogradForward<decltype(filter), T>{.x = {args.x, g.h, g.w, g.cin},
+                                         .pad_top = g.pad_top,
+                                         .pad_left = g.pad_left,
+                                         .tiles = {g.n, g.oh, g.ow},
+                                         .kernels = args.packed,
+                                         .y = args.y,
+                                         .cout = g.cout,
+                                         .bias = args.bias,
+                                         .residual = args.residual,
+                                         .activation = args.activation}
         .run();
   });
   if (!done) conv_forward_dense(args);
 }
+
+template <class T>
+void conv_forward(const ConvForwardArgs<T>& args) {
+  if (args.packed) return conv_forward_packed(args);
+  ConvForwardArgs<T> packed = args;
+  T* const memory = scratch(ScratchUse::pack_b).get<T>(conv_packed_size(args.geometry));
+  conv_pack(ConvPackArgs<T>{args.geometry, args.weight, memory});
+  packed.packed = memory;
+  conv_forward_packed(packed);
+}
+
 template <class T>
 void conv_backward_data(const ConvBackwardDataArgs<T>& args) {
   const ConvGeometry& g = args.geometry;
-  if (is_depthwise(g)) return depthwise_backward_data(args);
-  const bool done = with_winograd<T>(g, 16, [&](auto filter) {
-    using F = decltype(filter);
-    T* const kernels = scratch(ScratchUse::pack_b).get<T>(winograd_kernel_size<F>(g.cout, g.cin));
-    winograd_pack<F>(args.weight, g.cin, g.cout, /*turned=*/true, kernels);
-    WinogradForward<F, T>{.x = {args.grad_y, g.oh, g.ow, g.cout},
-                          .pad_top = 2 - g.pad_top,
-                          .pad_left = 2 - g.pad_left,
-                          .tiles = {g.n, g.h, g.w},
-                          .kernels = kernels,
-                          .y = args.grad_x,
-                          .cout = g.cin}
-        .run();
-  });
+  const ConvPath path = conv_path(g);
+  if (path == ConvPath::depthwise) return depthwise_backward_data(args);
+  const bool done = g.n * g.h * g.w > 0 && with_winograd<T>(path, [&](auto filter) {
+                      using F = decltype(filter);
+                      const int64_t size = kWinogradPoints<F> * gemm_packed_size(g.cin, g.cout) + g.cout;
+                      T* const kernels = scratch(ScratchUse::pack_b).get<T>(size);
+                      winograd_pack<F>(args.weight, g.cin, g.cout, /*turned=*/true, kernels);
+                      WinogradForward<F, T>{.x = {args.grad_y, g.oh, g.ow, g.cout},
+                                            .pad_top = 2 - g.pad_top,
+                                            .pad_left = 2 - g.pad_left,
+                                            .tiles = {g.n, g.h, g.w},
+                                            .kernels = kernels,
+                                            .y = args.grad_x,
+                                            .cout = g.cin}
+                          .run();
+                    });
   if (!done) conv_backward_data_dense(args);
 }
+
 template <class T>
 void conv_backward_weight(const ConvBackwardWeightArgs<T>& args) {
   const ConvGeometry& g = args.geometry;
-  if (is_depthwise(g)) return depthwise_backward_weight(args);
-  const bool done = with_winograd<T>(g, 32, [&](auto filter) {
-    using F = decltype(filter);
-    WinogradWeight<F, T>{.x = {args.x, g.h, g.w, g.cin},
-                         .grad_y = {args.grad_y, g.oh, g.ow, g.cout},
-                         .pad_top = g.pad_top,
-                         .pad_left = g.pad_left,
-                         .tiles = {g.n, g.oh, g.ow},
-                         .grad_weight = args.grad_weight}
-        .run();
-    if (args.grad_bias) sum_rows(args.grad_y, g.n * g.oh * g.ow, g.cout, args.grad_bias);
-  });
+  const ConvPath path = conv_path(g);
+  if (path == ConvPath::depthwise) return depthwise_backward_weight(args);
+  // The sums over tiles are short of channels earlier than the other two passes.
+  const bool fits = std::min(g.cin, g.cout) >= 32 && g.n * g.oh * g.ow > 0;
+  const bool done = fits && with_winograd<T>(path, [&](auto filter) {
+                      WinogradWeight<decltype(filter), T>{.x = {args.x, g.h, g.w, g.cin},
+                                                          .grad_y = {args.grad_y, g.oh, g.ow, g.cout},
+                                                          .pad_top = g.pad_top,
+                                                          .pad_left = g.pad_left,
+                                                          .tiles = {g.n, g.oh, g.ow},
+                                                          .grad_weight = args.grad_weight}
+                          .run();
+                      if (args.grad_bias) sum_rows(args.grad_y, g.n * g.oh * g.ow, g.cout, args.grad_bias);
+                    });
   if (!done) conv_backward_weight_dense(args);
 }

@@ -1,8 +1,6 @@
 // Depthwise convolution: each channel has its own kernel. No matrix product: vectors run over channels, and a few
 // places of one line are computed together, so that the pixels they share are loaded once.
 
-inline bool is_depthwise(const ConvGeometry& g) { return g.groups == g.cin && g.cin == g.cout && g.groups > 1; }
-
 /// One line of places and the taps that they read. A weight's vector for tap (y, x) is at weight + y * down + x *
 /// across.
 template <class T>
@@ -144,12 +142,16 @@ void depthwise_line(const DepthwiseLine<T>& line, const T* weight, int64_t weigh
 
 /// Weights as [taps, channels], then a row of zeros.
 template <class T>
-T* weights_by_tap(const ConvGeometry& g, const T* weight) {
+void depthwise_pack(const ConvGeometry& g, const T* weight, T* by_tap) {
   const int64_t taps = g.kh * g.kw;
-  T* const by_tap = scratch(ScratchUse::pack_b).get<T>((taps + 1) * g.cin);
   for (int64_t c = 0; c < g.cin; ++c)
     for (int64_t tap = 0; tap < taps; ++tap) by_tap[tap * g.cin + c] = weight[c * taps + tap];
   std::fill_n(by_tap + taps * g.cin, g.cin, T(0));
+}
+template <class T>
+T* weights_by_tap(const ConvGeometry& g, const T* weight) {
+  T* const by_tap = scratch(ScratchUse::pack_b).get<T>((g.kh * g.kw + 1) * g.cin);
+  depthwise_pack(g, weight, by_tap);
   return by_tap;
 }
 
@@ -182,9 +184,8 @@ void depthwise_forward_lines(const ConvForwardArgs<T>& args, const T* weight, in
 template <class T>
 void depthwise_forward(const ConvForwardArgs<T>& args) {
   const ConvGeometry& g = args.geometry;
-  const T* const weight = weights_by_tap(g, args.weight);
   parallel_for(g.n * g.oh, depthwise_grain(g.ow * g.cin, g.kh * g.kw),
-               [&args, weight](int64_t first, int64_t last) { depthwise_forward_lines(args, weight, first, last); });
+               [&args](int64_t first, int64_t last) { depthwise_forward_lines(args, args.packed, first, last); });
 }
 
 template <class T>

@@ -182,12 +182,6 @@ void winograd_read(const WinogradPicture<T>& picture, int64_t image, int64_t y, 
 template <class F>
 constexpr int kWinogradPoints = F::kIn* F::kIn;
 
-/// Numbers that hold a transformed kernel: right matrices [in, out], point after point, and a pixel of zeros.
-template <class F>
-int64_t winograd_kernel_size(int64_t in, int64_t out) {
-  return kWinogradPoints<F> * gemm_packed_size(out, in) + in;
-}
-
 /// slice[point, i, cin] = G w G^T of the kernels `out_first` + i of weight [cout, 3, 3, cin], turned around if asked.
 template <class F, class T>
 void winograd_transform_kernels(const T* weight, int64_t cin, int64_t out_first, int64_t outs, bool turned,
@@ -210,7 +204,7 @@ void winograd_transform_kernels(const T* weight, int64_t cin, int64_t out_first,
 }
 
 /// Transforms weight [cout, 3, 3, cin] and packs each point as a right matrix: [cin, cout] or, turned (for the gradient
-/// of x), [cout, cin].
+/// of x), [cout, cin]. Behind the points come zeros for a pixel of what the matrices multiply.
 template <class F, class T>
 void winograd_pack(const T* weight, int64_t cin, int64_t cout, bool turned, T* packed) {
   const Blocking<T> blocking(turned ? cin : cout, turned ? cout : cin);
