@@ -103,7 +103,7 @@ class ThreadPool final : public Executor {
   std::atomic<uint64_t> ticket_{0};  // of the job: how many tasks it has (high half), and the next one to take
   std::atomic<int> done_{0};
   const FunctionRef<void(int)>* task_ = nullptr;
-  bool stop_ = false;
+  std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
 };
 
