@@ -14,18 +14,13 @@ struct EncoderLayer : tl::nn::Module {
   TL_MEMBERS(query, key, value, output, up, down, norm1, norm2)
 
   tl::Tensor forward(const tl::Tensor& x) override {  // [N, T, D]
-    const tl::Tensor y = norm1(x + attend(x));
-    return norm2(y + down(tl::gelu(up(y))));
+    const tl::Tensor y = norm1(x, attend(x));
+    return norm2(y, down(up(y, tl::Activation::gelu)));
   }
 
  private:
   tl::Tensor attend(const tl::Tensor& x) {
-    const int64_t n = x.size(0), t = x.size(1);
-    const auto heads = [&](tl::nn::Linear& layer) {  // [N, H, T, D / H]
-      return tl::permute(tl::reshape(layer(x), {n, t, kHeads, kWidth / kHeads}), {0, 2, 1, 3});
-    };
-    const tl::Tensor y = tl::attention(heads(query), heads(key), heads(value));
-    return output(tl::reshape(tl::permute(y, {0, 2, 1, 3}), {n, t, kWidth}));
+    return output(tl::multi_head_attention(query(x), key(x), value(x), kHeads));
   }
 };
 

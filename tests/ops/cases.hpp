@@ -320,6 +320,18 @@ inline Rows matrices() {
   dense({4, 7}, 3, true), dense({4, 7}, 3, false), dense({7}, 5, true), dense({2, 3, 5}, 17, true),
       dense({1, 33}, 1, true);
   dense({0, 4}, 3, true), dense({65, 130}, 100, true, false);
+  for (const bool learning : {false, true})
+    for (const int64_t in : {7, 400}) {
+      std::vector<Input> inputs{smooth({20, in}), smooth({18, in}), smooth({18})};
+      if (!learning)
+        for (Input& input : inputs) input.differentiable = false;
+      rows.push_back(
+          {tl::text("linear gelu ", in, learning ? " learning" : ""),
+           inputs,
+           [](const Tensors& t) { return tl::linear(t[0], t[1], t[2], tl::Activation::gelu); },
+           [](const Arrays& t) { return reference::map(reference::linear(t[0], t[1], &t[2]), reference::gelu); },
+           {.tolerance = 4e-6, .grad_tolerance = 2e-5, .gradcheck = in < 100}});
+    }
   return rows;
 }
 
@@ -537,18 +549,22 @@ inline Rows normalisation() {
              out.values[c] = 0.75 * out.values[c] + 0.25 * (variance ? biased[c] * 12 / 11 : mean[c]);
            return out;
          }});
-  const auto layer = [&](const Shape& shape, bool scaled) {
+  const auto layer = [&](const Shape& shape, bool scaled, bool with_residual = false) {
     const Shape width{shape[-1]};
-    rows.push_back({tl::text("layer_norm ", shape, scaled ? "" : " plain"),
-                    {within(shape, -1, 3), scaled ? within(width, 0.5, 1.5) : none(), scaled ? smooth(width) : none()},
-                    [](const Tensors& t) { return tl::layer_norm(t[0], t[1], t[2], 1e-3); },
-                    [scaled](const Arrays& t) {
-                      return reference::layer_norm(t[0], scaled ? &t[1] : nullptr, scaled ? &t[2] : nullptr, 1e-3);
+    rows.push_back({tl::text("layer_norm ", shape, scaled ? "" : " plain", with_residual ? " residual" : ""),
+                    {within(shape, -1, 3), scaled ? within(width, 0.5, 1.5) : none(), scaled ? smooth(width) : none(),
+                     with_residual ? smooth(shape) : none()},
+                    [](const Tensors& t) { return tl::layer_norm(t[0], t[1], t[2], 1e-3, t[3]); },
+                    [scaled, with_residual](const Arrays& t) {
+                      const auto sum = [](double a, double b) { return a + b; };
+                      return reference::layer_norm(with_residual ? reference::zip(t[0], t[3], sum) : t[0],
+                                                   scaled ? &t[1] : nullptr, scaled ? &t[2] : nullptr, 1e-3);
                     },
                     {.tolerance = 4e-6, .grad_tolerance = 4e-5, .gradcheck = shape.numel() < 1000}});
   };
   layer({5, 7}, true), layer({5, 7}, false), layer({2, 3, 33}, true), layer({9}, true), layer({2, 2}, false);
   layer({0, 4}, true), layer({100, 300}, true);
+  layer({5, 7}, true, true), layer({2, 3, 33}, false, true), layer({0, 4}, true, true), layer({100, 300}, true, true);
   return rows;
 }
 
@@ -673,6 +689,31 @@ inline Rows attentions() {
   add("scaled", {1, 1, 2, 3}, 3, 3, {}, false, 0.25);
   add("one token", {1, 2, 1, 3}, 1, 3, {}, false);
   add("long", {2, 4, 70, 33}, 70, 33, {}, true, 0, false);
+  std::vector<double> some;  // of two samples: the first block of the second sees nothing
+  for (int i = 0; i < 600; ++i) some.push_back(i % 7 != 0 && (i < 300 || i > 430));
+  add("blocks", {2, 2, 150, 9}, 300, 20, some, false, 0, false);
+  add("blocks causal", {2, 1, 300, 16}, 300, 16, some, true, 0, false);
+  add("blocks never seen", {1, 1, 5, 3}, 300, 2, {}, true, 0, false);
+
+  const auto side_by_side = [&](const Shape& q, int64_t keys, int64_t width, int64_t heads, bool causal) {
+    const auto apart = [heads](const Array& x) {
+      return reference::permute(reference::reshape(x, {x.shape[0], x.shape[1], heads, x.shape[2] / heads}),
+                                {0, 2, 1, 3});
+    };
+    rows.push_back(
+        {tl::text("multi_head_attention ", q, causal ? " causal" : ""),
+         {smooth(q), smooth(q.with(1, keys)), smooth(q.with(1, keys).with(2, width))},
+         [=](const Tensors& t) { return tl::multi_head_attention(t[0], t[1], t[2], heads, {.causal = causal}); },
+         [=](const Arrays& t) {
+           const double scale = 1 / std::sqrt(static_cast<double>(q[2] / heads));
+           const Array y = reference::attention(apart(t[0]), apart(t[1]), apart(t[2]), nullptr, causal, scale);
+           return reference::reshape(reference::permute(y, {0, 2, 1, 3}), {q[0], q[1], width});
+         },
+         {.tolerance = 4e-6, .grad_tolerance = 2e-5, .gradcheck = q.numel() < 1000}});
+  };
+  side_by_side({2, 4, 6}, 4, 6, 2, false), side_by_side({2, 3, 6}, 5, 9, 3, false),
+      side_by_side({1, 5, 4}, 5, 4, 1, true);
+  side_by_side({2, 130, 64}, 140, 96, 2, false);
   return rows;
 }
 

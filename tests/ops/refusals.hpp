@@ -203,6 +203,16 @@ inline const std::vector<Refusal>& refusals() {
          tl::layer_norm(t({4, 3}), t({3}), t({4}));
        },
        ErrorCode::shape, "layer_norm: beta must be [C] with C = 3; got [4]"},
+      {"layer_norm with another residual",
+       [=] {
+         tl::layer_norm(t({4, 3}), {}, {}, 1e-5, t({3}));
+       },
+       ErrorCode::shape, "layer_norm: residual must be like x, [4, 3]; got [3]"},
+      {"layer_norm with a residual of another type",
+       [=] {
+         tl::layer_norm(t({4, 3}), {}, {}, 1e-5, t({4, 3}, DType::f64));
+       },
+       ErrorCode::dtype, "layer_norm: residual must be like x, f32; got f64"},
       {"softmax of a number", [=] { tl::softmax(t({})); }, ErrorCode::shape, "softmax: x must be [..., C]; got []"},
       // losses
       {"cross_entropy of one row of logits", [=] { tl::cross_entropy(t({3}), ids({1})); }, ErrorCode::shape,
@@ -258,6 +268,32 @@ inline const std::vector<Refusal>& refusals() {
          tl::attention(t({1, 1, 2, 4}), t({1, 1, 3, 4}), t({1, 1, 3, 4}), {.key_mask = t({1, 2}, DType::i32)});
        },
        ErrorCode::shape, "attention: key_mask must be [N, S] = [1, 3]; got [1, 2]"},
+      {"attention of two numbers of heads",
+       [=] {
+         tl::attention(t({1, 2, 2, 4}), t({1, 1, 3, 4}), t({1, 1, 3, 4}));
+       },
+       ErrorCode::shape,
+       "attention: q, k and v must have one N and one H, q and k one D; got [1, 2, 2, 4], [1, 1, 3, 4] and "
+       "[1, 1, 3, 4]"},
+      {"multi_head_attention of four dimensions",
+       [=] {
+         tl::multi_head_attention(t({1, 1, 2, 4}), t({1, 2, 4}), t({1, 2, 4}), 2);
+       },
+       ErrorCode::shape,
+       "multi_head_attention: q must be [N, T, H D], k [N, S, H D] and v [N, S, H E]; got [1, 1, 2, 4], [1, 2, 4] and "
+       "[1, 2, 4]"},
+      {"multi_head_attention of two batches",
+       [=] {
+         tl::multi_head_attention(t({2, 2, 4}), t({1, 2, 4}), t({1, 2, 4}), 2);
+       },
+       ErrorCode::shape,
+       "multi_head_attention: q, k and v must have one N, k and v one S, q and k one width; got [2, 2, 4], [1, 2, 4] "
+       "and [1, 2, 4]"},
+      {"multi_head_attention of heads that do not fit",
+       [=] {
+         tl::multi_head_attention(t({1, 2, 4}), t({1, 2, 4}), t({1, 2, 4}), 3);
+       },
+       ErrorCode::shape, "multi_head_attention: the widths must be multiples of H = 3; got [1, 2, 4] and [1, 2, 4]"},
       // arrangement
       {"gather of an index outside",
        [=] {

@@ -2,6 +2,7 @@
 #pragma once
 #include "tl/core/config.hpp"
 #include "tl/core/cpu_features.hpp"
+#include "tl/cpu/attention.hpp"
 #include "tl/cpu/conv.hpp"
 #include "tl/cpu/conv_chain.hpp"
 #include "tl/cpu/elementwise.hpp"
@@ -53,9 +54,11 @@ namespace tl {
   X(adam, AdamArgs)
 
 /// Kernels that only fast backends have: what they compute, others compose from TL_KERNELS.
-#define TL_FUSED_KERNELS(X)          \
-  X(chain_forward, ChainForwardArgs) \
-  X(chain_backward, ChainBackwardArgs)
+#define TL_FUSED_KERNELS(X)                  \
+  X(chain_forward, ChainForwardArgs)         \
+  X(chain_backward, ChainBackwardArgs)       \
+  X(attention_forward, AttentionForwardArgs) \
+  X(attention_backward, AttentionBackwardArgs)
 
 /// One backend's kernels for element type T; a null entry is a kernel that the backend does not have.
 template <class T>

@@ -41,7 +41,8 @@ struct BatchNormBackwardArgs {
   bool frozen_statistics;
 };
 
-/// y = gamma * (x - mean) * rstd + beta over each row of x [rows, cols]; mean and rstd [rows] may be null.
+/// y = gamma * (s - mean) * rstd + beta over each row of s = x + residual [rows, cols]; mean and rstd [rows] may be
+/// null. Where there is a residual, s is left in `sum`, which may be y.
 /// Paper: Ba, Kiros and Hinton, "Layer normalization", 2016.
 template <class T>
 struct LayerNormArgs {
@@ -49,8 +50,11 @@ struct LayerNormArgs {
   T *y, *mean, *rstd;
   int64_t rows, cols;
   T eps;
+  const T* residual = nullptr;
+  T* sum = nullptr;
 };
 
+/// x is what was normalised: s where there was a residual.
 template <class T>
 struct LayerNormBackwardArgs {
   const T *grad_y, *x, *gamma, *mean, *rstd;

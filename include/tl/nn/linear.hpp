@@ -25,6 +25,14 @@ struct Linear : Module {
   }
 
   Tensor forward(const Tensor& x) override { return linear(x, weight, bias); }
+
+  using Module::operator();
+  /// activation(x weight^T + bias), in one kernel where nothing is learnt.
+  Tensor operator()(const Tensor& x, Activation activation) {
+    Tensor y = linear(x, weight, bias, activation);
+    observed(*this, y);
+    return y;
+  }
   std::string describe() const override {
     return text("Linear(", weight.value().size(1), ", ", weight.value().size(0), bias.defined() ? ")" : ", no bias)");
   }

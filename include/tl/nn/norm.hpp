@@ -60,6 +60,14 @@ struct LayerNorm : Module {
       : weight(Tensor::ones({width})), bias(Tensor::zeros({width})), eps(epsilon) {}
 
   Tensor forward(const Tensor& x) override { return layer_norm(x, weight, bias, eps); }
+
+  using Module::operator();
+  /// Of x + residual, in one pass.
+  Tensor operator()(const Tensor& x, const Tensor& residual) {
+    Tensor y = layer_norm(x, weight, bias, eps, residual);
+    observed(*this, y);
+    return y;
+  }
   std::string describe() const override { return text("LayerNorm(", weight.value().numel(), ", eps = ", eps, ")"); }
 };
 

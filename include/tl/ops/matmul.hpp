@@ -14,9 +14,10 @@ struct MatmulOptions {
 /// Differentiable in both. PyTorch: torch.matmul, whose leading sizes may also broadcast.
 Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options = {});
 
-/// y = x weight^T + bias for x [..., In], weight [Out, In], bias [Out] or undefined; y [..., Out].
-/// Differentiable in all. PyTorch: torch.nn.functional.linear.
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
+/// y = activation(x weight^T + bias) for x [..., In], weight [Out, In], bias [Out] or undefined; y [..., Out].
+/// Where nothing wants a gradient the activation is part of the product, applied to rows that the cache still holds.
+/// Differentiable in all. PyTorch: torch.nn.functional.linear, then the activation (gelu: approximate="none").
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, Activation activation = Activation::none);
 
 }  // namespace tl::inline TL_ABI
 

@@ -1,6 +1,7 @@
 // Definitions of ops/matmul.hpp.
 #pragma once
 #include "tl/autograd/function.hpp"
+#include "tl/ops/elementwise.hpp"
 #include "tl/ops/matmul.hpp"
 #include "tl/ops/reduce.hpp"
 #include "tl/ops/view.hpp"
@@ -14,7 +15,8 @@ struct Product {
   bool transpose_a, transpose_b;
   bool shared_a = false, shared_b = false;
 
-  void run(const Tensor& a, const Tensor& b, Tensor& c, const Tensor& bias = {}) const {
+  void run(const Tensor& a, const Tensor& b, Tensor& c, const Tensor& bias = {},
+           Activation activation = Activation::none) const {
     visit_floating(a.dtype(), "matmul", [&](auto type) {
       using T = typename decltype(type)::type;
       GemmArgs<T> args{.a = a.data<T>(),
@@ -29,6 +31,7 @@ struct Product {
       args.transpose_a = transpose_a;
       args.transpose_b = transpose_b;
       args.bias = bias.defined() ? bias.data<T>() : nullptr;
+      args.activation = activation;
       args.batch = batch;
       args.stride_a = shared_a ? 0 : m * k;
       args.stride_b = shared_b ? 0 : k * n;
@@ -75,6 +78,7 @@ struct Matmul {
 
 struct Linear {
   static constexpr std::string_view kName = "linear";
+  Activation activation;  // other than none: only where nothing wants a gradient
   Kept x, weight;
   Shape input;
   int64_t outputs = 0;
@@ -82,7 +86,7 @@ struct Linear {
   Tensor forward(const Needs& needs, const Tensor& in, const Tensor& w, const Tensor& bias) {
     input = in.shape();
     Tensor y = Tensor::empty(input.with(-1, w.size(0)), in.dtype(), in.device());
-    Product{1, rows(), w.size(0), w.size(1), false, true}.run(in, w, y, bias);
+    Product{1, rows(), w.size(0), w.size(1), false, true}.run(in, w, y, bias, activation);
     if (needs[1]) x.keep(in);
     if (needs[0]) weight.keep(w);
     outputs = w.size(0);
@@ -133,7 +137,7 @@ TL_INLINE Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& o
   return apply(detail::Matmul{{a.shape().product(0, a.rank() - 2), m, n, k, ta, tb}, result, {}, {}, {}, {}}, a, b);
 }
 
-TL_INLINE Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+TL_INLINE Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activation activation) {
   require<ShapeError>(weight.rank() == 2, "linear: weight must be [Out, In]; got ", weight.shape());
   require<ShapeError>(x.rank() >= 1 && x.size(-1) == weight.size(1),
                       "linear: x must be [..., In] with In = ", weight.size(1), "; got ", x.shape());
@@ -142,7 +146,11 @@ TL_INLINE Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bia
                       bias.defined() ? bias.shape() : Shape());
   require<DTypeError>(x.dtype() == weight.dtype(), "linear: x is ", x.dtype(), ", weight is ", weight.dtype());
   require<DeviceError>(x.device() == weight.device(), "linear: x is on ", x.device(), ", weight on ", weight.device());
-  return apply(detail::Linear{}, x, weight, bias);
+  const bool learns =
+      grad_enabled() && (detail::needs_gradient(x) || detail::needs_gradient(weight) || detail::needs_gradient(bias));
+  if (!learns) return apply(detail::Linear{activation, {}, {}, {}}, x, weight, bias);
+  // The slope of a smooth activation needs its input, so both are formed.
+  return activate(apply(detail::Linear{Activation::none, {}, {}, {}}, x, weight, bias), activation);
 }
 
 }  // namespace tl::inline TL_ABI

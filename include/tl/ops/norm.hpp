@@ -22,9 +22,12 @@ struct BatchNormOptions {
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tensor& running_mean, Tensor& running_var,
                   const BatchNormOptions& options = {}, const Tensor& residual = {});
 
-/// y = gamma (x - mean) / sqrt(variance + eps) + beta over the last dimension; gamma and beta [C] or undefined.
-/// Paper: Ba, Kiros and Hinton, 2016. PyTorch: torch.nn.functional.layer_norm over one dimension.
-Tensor layer_norm(const Tensor& x, const Tensor& gamma = {}, const Tensor& beta = {}, double eps = 1e-5);
+/// y = gamma (s - mean) / sqrt(variance + eps) + beta over the last dimension of s = x + residual, in one pass.
+///
+/// x [..., C]; gamma and beta [C] or undefined; residual like x, or undefined. Errors: ShapeError. Differentiable in
+/// all. Paper: Ba, Kiros and Hinton, 2016. PyTorch: torch.nn.functional.layer_norm over one dimension.
+Tensor layer_norm(const Tensor& x, const Tensor& gamma = {}, const Tensor& beta = {}, double eps = 1e-5,
+                  const Tensor& residual = {});
 
 }  // namespace tl::inline TL_ABI
 

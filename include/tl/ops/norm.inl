@@ -151,11 +151,13 @@ struct LayerNorm {
   double eps;
   Kept x, gamma, mean, rstd;
 
-  Tensor forward(const Needs& needs, const Tensor& in, const Tensor& weight, const Tensor& bias) {
+  Tensor forward(const Needs& needs, const Tensor& in, const Tensor& weight, const Tensor& bias,
+                 const Tensor& residual) {
     const int64_t cols = in.size(-1), rows = in.numel() / std::max<int64_t>(cols, 1);
     Tensor y = Tensor::empty(in.shape(), in.dtype(), in.device());
     Tensor mu = needs.any() ? Tensor::empty({rows}, in.dtype(), in.device()) : Tensor();
     Tensor r = needs.any() ? Tensor::empty({rows}, in.dtype(), in.device()) : Tensor();
+    Tensor sum = residual && needs.any() ? Tensor::empty(in.shape(), in.dtype(), in.device()) : y;
     visit_floating(in.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::layer_norm(in.device(), LayerNormArgs<T>{.x = in.data<T>(),
@@ -166,10 +168,12 @@ struct LayerNorm {
                                                        .rstd = r ? r.mutable_data<T>() : nullptr,
                                                        .rows = rows,
                                                        .cols = cols,
-                                                       .eps = static_cast<T>(eps)});
+                                                       .eps = static_cast<T>(eps),
+                                                       .residual = residual ? residual.data<T>() : nullptr,
+                                                       .sum = sum.mutable_data<T>()});
     });
     if (needs.any()) {
-      x.keep(in);
+      x.keep(residual ? sum : in);
       mean.keep(mu);
       rstd.keep(r);
       if (weight.defined()) gamma.keep(weight);
@@ -178,9 +182,9 @@ struct LayerNorm {
   }
 
   Gradients backward(const Needs& needs, const Tensor& grad_y) const {
-    Gradients out(3);
+    Gradients out(4);
     const int64_t cols = grad_y.size(-1);
-    if (needs[0]) out[0] = Tensor::empty(grad_y.shape(), grad_y.dtype(), grad_y.device());
+    if (needs[0] || needs[3]) out[0] = Tensor::empty(grad_y.shape(), grad_y.dtype(), grad_y.device());
     if (needs[1]) out[1] = Tensor::empty({cols}, grad_y.dtype(), grad_y.device());
     if (needs[2]) out[2] = Tensor::empty({cols}, grad_y.dtype(), grad_y.device());
     visit_floating(grad_y.dtype(), kName, [&](auto type) {
@@ -198,6 +202,7 @@ struct LayerNorm {
                                                            .rows = grad_y.numel() / std::max<int64_t>(cols, 1),
                                                            .cols = cols});
     });
+    if (needs[3]) out[3] = out[0];
     return out;
   }
 };
@@ -223,7 +228,8 @@ TL_INLINE Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& 
                residual);
 }
 
-TL_INLINE Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps) {
+TL_INLINE Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps,
+                            const Tensor& residual) {
   require<ShapeError>(x.rank() >= 1, "layer_norm: x must be [..., C]; got ", x.shape());
   const auto check = [&](const Tensor& tensor, std::string_view what) {
     require<ShapeError>(!tensor.defined() || tensor.shape() == Shape{x.size(-1)}, "layer_norm: ", what,
@@ -231,7 +237,14 @@ TL_INLINE Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& 
   };
   check(gamma, "gamma");
   check(beta, "beta");
-  return apply(detail::LayerNorm{eps, {}, {}, {}, {}}, x, gamma, beta);
+  require<ShapeError>(!residual.defined() || residual.shape() == x.shape(), "layer_norm: residual must be like x, ",
+                      x.shape(), "; got ", residual.defined() ? residual.shape() : Shape());
+  require<DTypeError>(!residual.defined() || residual.dtype() == x.dtype(), "layer_norm: residual must be like x, ",
+                      x.dtype(), "; got ", residual.defined() ? residual.dtype() : x.dtype());
+  require<DeviceError>(!residual.defined() || residual.device() == x.device(),
+                       "layer_norm: residual must be like x, on ", x.device(), "; got ",
+                       residual.defined() ? residual.device() : x.device());
+  return apply(detail::LayerNorm{eps, {}, {}, {}, {}}, x, gamma, beta, residual);
 }
 
 }  // namespace tl::inline TL_ABI

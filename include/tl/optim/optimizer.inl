@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <span>
 
 #include "tl/optim/optimizer.hpp"
 
@@ -16,6 +17,37 @@ void for_each_gradient(Groups& groups, Visit visit) {
   for (auto& group : groups)
     for (auto& p : group.parameters)
       if (!p.parameter->frozen() && p.parameter->value().grad().defined()) visit(group, p);
+}
+
+/// What a norm is made of. A NaN stays in both.
+struct Magnitude {
+  double squares = 0, largest = 0;
+
+  void add(double square, double value) {
+    squares += square;
+    if (value > largest || std::isnan(value)) largest = value;
+  }
+};
+
+/// In blocks that are added in order, so that the number of threads does not change a bit.
+template <class T>
+Magnitude magnitude_of(std::span<const T> values) {
+  constexpr size_t kBlock = 1 << 15, kLanes = 8;
+  std::vector<Magnitude> parts((values.size() + kBlock - 1) / kBlock);
+  parallel_for(static_cast<int64_t>(parts.size()), 1, [&](int64_t first, int64_t last) {
+    for (auto part = static_cast<size_t>(first); part < static_cast<size_t>(last); ++part) {
+      const auto block = values.subspan(part * kBlock, std::min(kBlock, values.size() - part * kBlock));
+      Magnitude lanes[kLanes];
+      for (size_t i = 0; i < block.size(); ++i) {
+        const double value = std::abs(static_cast<double>(block[i]));
+        lanes[i % kLanes].add(value * value, value);
+      }
+      for (const Magnitude& lane : lanes) parts[part].add(lane.squares, lane.largest);
+    }
+  });
+  Magnitude total;
+  for (const Magnitude& part : parts) total.add(part.squares, part.largest);
+  return total;
 }
 
 }  // namespace detail
@@ -183,18 +215,16 @@ TL_INLINE void Adam::update(Tensor& weight, const Tensor& grad, Slots& slots, do
 
 TL_INLINE double clip_grad_norm(const std::vector<ParamGroup>& groups, double max_norm, GradNorm kind) {
   require<UsageError>(max_norm > 0, "clip_grad_norm: max_norm must be above 0, got ", max_norm);
-  double squares = 0, largest = 0;
+  detail::Magnitude all;
   detail::for_each_gradient(groups, [&](const ParamGroup&, const nn::NamedParameter& p) {
     const Tensor grad = p.parameter->value().grad().to(kCpu);
     visit_floating(grad.dtype(), "clip_grad_norm", [&](auto type) {
-      for (const auto g : grad.values<typename decltype(type)::type>()) {
-        const double value = std::abs(static_cast<double>(g));
-        squares += value * value;
-        if (value > largest || std::isnan(value)) largest = value;  // a NaN stays
-      }
+      const auto one =
+          detail::magnitude_of<typename decltype(type)::type>(grad.values<typename decltype(type)::type>());
+      all.add(one.squares, one.largest);
     });
   });
-  const double norm = kind == GradNorm::max ? largest : std::sqrt(squares), scale = max_norm / (norm + 1e-6);
+  const double norm = kind == GradNorm::max ? all.largest : std::sqrt(all.squares), scale = max_norm / (norm + 1e-6);
   if (scale < 1)
     detail::for_each_gradient(groups, [&](const ParamGroup&, const nn::NamedParameter& p) {
       Tensor grad = p.parameter->value().grad();

@@ -21,6 +21,7 @@
 #include "tl/cpu/isa/pool.inl"
 #include "tl/cpu/isa/norm.inl"
 #if TL_VECTOR_BYTES > 16
+#include "tl/cpu/isa/attention.inl"
 #include "tl/cpu/isa/conv_chain.inl"
 #endif
 #include "tl/cpu/isa/softmax.inl"

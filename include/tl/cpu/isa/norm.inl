@@ -218,8 +218,19 @@ void layer_norm(const LayerNormArgs<T>& args) {
       const T* x = args.x + r * args.cols;
       T* y = args.y + r * args.cols;
       const auto cols = static_cast<double>(args.cols);
-      const double total =
-          sum_of<T>(0, args.cols, [&](int64_t c, auto n) TL_INLINE_LAMBDA { return Vec<T>::load(x + c, n); });
+      double total;
+      if (args.residual) {
+        const T *const a = x, *const b = args.residual + r * args.cols;
+        T* const s = args.sum + r * args.cols;
+        total = sum_of<T>(0, args.cols, [=](int64_t c, auto n) TL_INLINE_LAMBDA {
+          const auto value = Vec<T>::load(a + c, n) + Vec<T>::load(b + c, n);
+          value.store(s + c, n);
+          return value;
+        });
+        x = s;
+      } else {
+        total = sum_of<T>(0, args.cols, [=](int64_t c, auto n) TL_INLINE_LAMBDA { return Vec<T>::load(x + c, n); });
+      }
       const T mean = static_cast<T>(total / cols);
       const double m2 = sum_of<T>(0, args.cols, [&](int64_t c, auto n) TL_INLINE_LAMBDA {
         const auto distance = fill_rest(Vec<T>::load(x + c, n) - Vec<T>(mean), n, T(0));
