@@ -42,9 +42,14 @@ struct Patches {
         inside_last = std::clamp(std::clamp<int64_t>(across.size - x_first, 0, run_taps) * channels, inside_first, end);
       }
       out = std::fill_n(out, inside_first - skip, T(0));
-      if (inside_last > inside_first)
-        out = std::copy_n(x + ((at.image * down.size + y) * across.size + x_first) * pixel + inside_first,
-                          inside_last - inside_first, out);
+      if (inside_last > inside_first) {
+        // Runs may be as short as 21 numbers (a first layer's), too short to call a function for each.
+        const T* const from = x + ((at.image * down.size + y) * across.size + x_first) * pixel + inside_first;
+        for_each_vector<T>(0, inside_last - inside_first, [from, out](int64_t i, auto n) TL_INLINE_LAMBDA {
+          Vec<T>::load(from + i, n).store(out + i, n);
+        });
+        out += inside_last - inside_first;
+      }
       out = std::fill_n(out, end - inside_last, T(0));
       count -= end - skip;
       skip = 0;
@@ -325,8 +330,8 @@ void conv_backward_weight(const ConvBackwardWeightArgs<T>& args) {
   const ConvGeometry& g = args.geometry;
   const ConvPath path = conv_path(g);
   if (path == ConvPath::depthwise) return depthwise_backward_weight(args);
-  // The sums over tiles are short of channels earlier than the other two passes.
-  const bool fits = std::min(g.cin, g.cout) >= 32 && g.n * g.oh * g.ow > 0;
+  // With few channels the small tile's transforms outweigh the products that it saves here.
+  const bool fits = (path == ConvPath::winograd4 || std::min(g.cin, g.cout) >= 32) && g.n * g.oh * g.ow > 0;
   const bool done = fits && with_winograd<T>(path, [&](auto filter) {
                       WinogradWeight<decltype(filter), T>{.x = {args.x, g.h, g.w, g.cin},
                                                           .grad_y = {args.grad_y, g.oh, g.ow, g.cout},
