@@ -107,7 +107,7 @@ int main(int argc, char** argv) {
         for (const bool packed : {false, true}) {
           const std::string name = packed ? "sgemm_packed" : "sgemm";
           const std::string shape = tl::text(p.m, "x", p.n, "x", p.k);
-          if (!options.wants(name, shape + " T" + std::to_string(threads))) continue;
+          if (!options.wants(name, shape, threads)) continue;
           tl::require<tl::UsageError>(options.precision == "f32", "bench_gemm: tl's products are in f32 alone");
           tl::set_threads(threads);
           const auto matrices = std::make_shared<Matrices>(p);

@@ -158,7 +158,7 @@ int main(int argc, char** argv) {
     for (const Layer& layer : layers())
       for (const int threads : options.thread_counts()) {
         const std::string shape = tl::text(layer.shape);
-        if (!options.wants(layer.name, shape + " T" + std::to_string(threads))) continue;
+        if (!options.wants(layer.name, shape, threads)) continue;
         tl::set_threads(threads);
         std::vector<bench::Side> sides = {bench::side_of("tl " TL_VERSION_STRING, layer.prepare(layer.shape))};
         if (torch) {

@@ -10,6 +10,7 @@ int main(int argc, char** argv) {
   return example::run(app, argc, argv, [&] {
     bench::Comparison comparison = options.comparison("peak");
     for (const int threads : options.thread_counts()) {
+      if (!options.wants("peak", "registers and memory", threads)) continue;
       const bench::Peak& peak = comparison.peak(threads);
       std::printf("T%d  f32 %.1f GFLOP/s, bf16 (vdpbf16ps) %.1f GFLOP/s, read %.1f GB/s, triad %.1f GB/s\n", threads,
                   peak.gflops, peak.bf16_gflops, peak.read_gbs, peak.triad_gbs);

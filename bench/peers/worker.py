@@ -31,12 +31,12 @@ def turn(call, seconds):
     while calls == 0 or total < seconds:
         total += timed(call)
         calls += 1
-    return {"seconds": total / calls, "calls": calls, "peak_bytes": resident("VmHWM")}
+    return {"seconds": total / calls, "calls": calls}
 
 
-def serve(prepare):
+def serve(prepare, warm_up_calls=WARM_UP_CALLS, peak_bytes=lambda: resident("VmHWM"), accuracy=None):
     """prepare(case) gives the peer's name with its version, and the call to time; case is None at the start. A worker whose
-    cases are told later gives no call then."""
+    cases are told later gives no call then. `peak_bytes` tells whose memory counts, `accuracy` what the last call trained."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries that print must not disturb the protocol
 
@@ -48,7 +48,7 @@ def serve(prepare):
         try:
             name, call = prepare(case)
             base = resident("VmRSS")
-            for _ in range(WARM_UP_CALLS if call else 0):
+            for _ in range(warm_up_calls if call else 0):
                 call()
             answer({"peer": name, "base_bytes": base})
             return call
@@ -64,4 +64,5 @@ def serve(prepare):
             call = None  # frees the one before
             call = start(json.loads(rest))
         else:
-            answer(turn(call, float(rest)))
+            reply = {**turn(call, float(rest)), "peak_bytes": peak_bytes()}
+            answer({**reply, "accuracy": accuracy()} if accuracy else reply)

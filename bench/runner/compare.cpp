@@ -48,6 +48,7 @@ std::string now() {
 }  // namespace
 
 Side side_of(Worker& worker) {
+  worker.wait();
   return {.name = worker.name(),
           .turn =
               [&worker](double seconds) {
@@ -78,6 +79,7 @@ void Comparison::run(const Case& one, std::vector<Side> sides) {
   const Measure& measure = one.measure;
   std::vector<std::vector<double>> seconds(sides.size());
   std::vector<int64_t> memory(sides.size());
+  std::vector<double> accuracy(sides.size(), -1);
   for (int round = 0; round < options_.rounds; ++round)
     for (size_t i = 0; i < sides.size(); ++i) {
       if (!sides[i].error.empty()) continue;
@@ -86,6 +88,7 @@ void Comparison::run(const Case& one, std::vector<Side> sides) {
         const Turn turn = sides[i].turn(options_.seconds);
         seconds[i].push_back(turn.seconds);
         memory[i] = turn.peak_bytes;
+        accuracy[i] = turn.accuracy;
       } catch (const std::exception& error) {
         sides[i].error = error.what();
       }
@@ -108,6 +111,7 @@ void Comparison::run(const Case& one, std::vector<Side> sides) {
     const Spread spread(values);
     out.update({{"median", rounded(spread.middle)}, {"min", rounded(spread.low)}, {"max", rounded(spread.high)}});
     if (sides[i].base_bytes > 0) out.update({{"peak_bytes", memory[i]}, {"base_bytes", sides[i].base_bytes}});
+    if (accuracy[i] >= 0) out["accuracy"] = rounded(accuracy[i]);
     return out;
   };
 
@@ -134,14 +138,14 @@ void Comparison::run(const Case& one, std::vector<Side> sides) {
           {{"ratio", rounded(ratio.middle)}, {"ratio_min", rounded(ratio.low)}, {"ratio_max", rounded(ratio.high)}});
     }
   }
-  row["percent_of_peak"] = row["limit"] = nullptr;
-  if (works && measure.gflop > 0) {
-    const double limit = peak(one.threads).gflops;
-    row.update({{"limit", "GFLOP/s"}, {"percent_of_peak", rounded(100 * measure.gflop / median(seconds[0]) / limit)}});
-  } else if (works && measure.gigabytes > 0) {
-    const double limit = peak(one.threads).triad_gbs;
-    row.update({{"limit", "GB/s"}, {"percent_of_peak", rounded(100 * measure.gigabytes / median(seconds[0]) / limit)}});
-  }
+  row["percent_of_peak"] = row["limit"] = row["peak"] = nullptr;
+  const auto hold_against = [&](double work, double limit, const char* unit) {
+    row.update({{"limit", unit},
+                {"peak", rounded(limit)},
+                {"percent_of_peak", rounded(100 * work / median(seconds[0]) / limit)}});
+  };
+  if (works && measure.gflop > 0) hold_against(measure.gflop, peak(one.threads).gflops, "GFLOP/s");
+  else if (works && measure.gigabytes > 0) hold_against(measure.gigabytes, peak(one.threads).triad_gbs, "GB/s");
 
   std::printf("%-34s %-22s T%d", one.name.c_str(), one.shape.c_str(), one.threads);
   if (works)

@@ -12,11 +12,11 @@ namespace bench {
 
 /// What a number means.
 struct Measure {
-  std::string unit;      ///< "samples/s", "GFLOP/s", "GB/s" or "ms"
-  double work = 1;       ///< units in one call, so that a rate is work / seconds; "ms" ignores it
+  std::string unit;      ///< "samples/s", "GFLOP/s", "GB/s", or a time: "ms" or "s"
+  double work = 1;       ///< units in one call, so that a rate is work / seconds; times ignore it
   double gflop = 0;      ///< floating point operations in one call, in 1e9, or
   double gigabytes = 0;  ///< bytes that must move, in 1e9: the limit that a row is held against; 0: none
-  double value(double seconds) const { return unit == "ms" ? seconds * 1e3 : work / seconds; }
+  double value(double seconds) const { return unit == "ms" ? seconds * 1e3 : unit == "s" ? seconds : work / seconds; }
 };
 
 struct Case {
@@ -34,6 +34,7 @@ struct Side {
   int64_t base_bytes = 0;
 };
 
+/// Waits until the worker is ready.
 Side side_of(Worker& worker);
 /// A linked library, or tl itself, in this process.
 Side side_of(std::string name, std::function<void()> call);

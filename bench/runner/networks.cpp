@@ -114,7 +114,7 @@ int network_program(int argc, char** argv, Task task, const std::string& about) 
           const std::string shape = network.arch.empty()
                                         ? tl::text("[", size, ", ", network.size, "]")
                                         : tl::text("[", size, ", ", network.size, ", ", network.size, ", 3]");
-          if (!options.wants(name, shape + " T" + std::to_string(threads))) continue;
+          if (!options.wants(name, shape, threads)) continue;
           const std::vector<std::string> common = {
               "--batch", std::to_string(size), "--threads", std::to_string(threads), "--precision", options.precision};
           std::vector<Worker> workers;

@@ -15,9 +15,11 @@ struct ProgramOptions {
   std::vector<int> threads;
   int rounds = 7;
   double seconds = 0.2;
+  bool list = false;
 
   void add_to(CLI::App& app) {
     app.add_option("--filter", filter, "only cases whose \"name shape\" contains this text");
+    app.add_flag("--list", list, "only name the cases");
     app.add_option("--json", json, "file for the report");
     app.add_option("--threads", threads, "1,2: each of these numbers of threads (default: 1 and all)")->delimiter(',');
     app.add_option("--rounds", rounds, "turns of each side")->check(CLI::Range(1, 1000))->capture_default_str();
@@ -32,10 +34,15 @@ struct ProgramOptions {
         ->capture_default_str();
   }
 
-  bool wants(const std::string& name, const std::string& shape) const {
-    return (name + " " + shape).find(filter) != std::string::npos;
+  /// Whether to measure this case; with --list its name is all that is wanted.
+  bool wants(const std::string& name, const std::string& shape, int threads_) const {
+    const std::string one = name + " " + shape + " T" + std::to_string(threads_);
+    if (one.find(filter) == std::string::npos) return false;
+    if (list) std::printf("%s\n", one.c_str());
+    return !list;
   }
   bool wants_peer(const std::string& peer) const {
+    if (list) return false;
     for (const auto& p : peers)
       if (p == "all" || p == peer) return true;
     return false;
@@ -51,8 +58,11 @@ struct ProgramOptions {
     out.insert(out.end(), arguments.begin(), arguments.end());
     return out;
   }
+  /// The machine's limits are measured first, while nothing else of this bench runs.
   Comparison comparison(const std::string& program) const {
-    return Comparison(program, {.rounds = rounds, .seconds = seconds, .precision = precision, .json = json});
+    Comparison out(program, {.rounds = rounds, .seconds = seconds, .precision = precision, .json = json});
+    for (const int count : thread_counts()) out.peak(count);
+    return out;
   }
 };
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,9 +21,17 @@ namespace bench {
 namespace {
 
 constexpr double kStartSeconds = 600;  // compilers among the peers take their time
-constexpr double kTurnSeconds = 120;
+constexpr double kTurnSeconds = 3600;  // a turn may be a whole training
 constexpr double kShortCall = 0.1;
 constexpr int kWarmUpCalls = 3;
+
+/// As exec wants it; the strings must live on.
+std::vector<char*> words_of(const std::vector<std::string>& command) {
+  std::vector<char*> words;
+  for (const auto& word : command) words.push_back(const_cast<char*>(word.c_str()));
+  words.push_back(nullptr);
+  return words;
+}
 
 void close_once(int& descriptor) {
   if (descriptor >= 0) close(descriptor);
@@ -51,19 +60,20 @@ Turn time_calls(const std::function<void()>& call, double seconds) {
   return turn;
 }
 
-int serve(const std::string& name, const std::function<std::function<void()>()>& prepare) {
-  std::function<void()> call;
+int serve(const std::string& name, const std::function<std::function<void()>()>& prepare, const ServeOptions& options) {
   try {
-    call = prepare();
+    const std::function<void()> call = prepare();
     const int64_t base = resident_memory().now;
-    for (int i = 0; i < kWarmUpCalls; ++i) call();
+    for (int i = 0; i < options.warm_up_calls; ++i) call();
     std::cout << nlohmann::json{{"peer", name}, {"base_bytes", base}}.dump() << std::endl;
     std::string word;
     for (double seconds; std::cin >> word >> seconds;) {
       const Turn turn = time_calls(call, seconds);
-      std::cout
-          << nlohmann::json{{"seconds", turn.seconds}, {"calls", turn.calls}, {"peak_bytes", turn.peak_bytes}}.dump()
-          << std::endl;
+      nlohmann::json reply = {{"seconds", turn.seconds},
+                              {"calls", turn.calls},
+                              {"peak_bytes", options.peak_bytes ? options.peak_bytes() : turn.peak_bytes}};
+      if (options.accuracy) reply["accuracy"] = options.accuracy();
+      std::cout << reply.dump() << std::endl;
     }
     return 0;
   } catch (const std::exception& error) {
@@ -72,12 +82,24 @@ int serve(const std::string& name, const std::function<std::function<void()>()>&
   }
 }
 
+void run_program(const std::vector<std::string>& command) {
+  std::vector<char*> words = words_of(command);
+  posix_spawn_file_actions_t quiet;
+  posix_spawn_file_actions_init(&quiet);
+  posix_spawn_file_actions_addopen(&quiet, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+  pid_t process = 0;
+  const int failed = posix_spawnp(&process, words[0], &quiet, nullptr, words.data(), environ);
+  posix_spawn_file_actions_destroy(&quiet);
+  tl::require<tl::IoError>(failed == 0, "bench: cannot start ", command[0]);
+  int status = 0;
+  waitpid(process, &status, 0);
+  tl::require<tl::IoError>(WIFEXITED(status) && WEXITSTATUS(status) == 0, "bench: ", command[0], " failed");
+}
+
 Worker::Worker(const std::vector<std::string>& command) {
   int request[2], reply[2];
   tl::require<tl::IoError>(pipe2(request, O_CLOEXEC) == 0 && pipe2(reply, O_CLOEXEC) == 0, "bench: no pipe");
-  std::vector<char*> words;
-  for (const auto& word : command) words.push_back(const_cast<char*>(word.c_str()));
-  words.push_back(nullptr);
+  std::vector<char*> words = words_of(command);
   const bool quiet = std::getenv("TL_BENCH_VERBOSE") == nullptr;
   signal(SIGPIPE, SIG_IGN);  // a worker that died shows as an end of file
   process_ = fork();
@@ -93,9 +115,11 @@ Worker::Worker(const std::vector<std::string>& command) {
   close(reply[1]);
   to_ = request[1];
   from_ = reply[0];
-
   name_ = command[0];
-  read_hello();
+}
+
+void Worker::wait() {
+  if (!std::exchange(waited_, true)) read_hello();
 }
 
 void Worker::read_hello() {
@@ -108,6 +132,7 @@ void Worker::read_hello() {
 }
 
 void Worker::load(const std::string& operation) {
+  wait();
   if (!alive_) return;
   const std::string request = "case " + operation + "\n";
   alive_ = write(to_, request.data(), request.size()) > 0;
@@ -122,6 +147,7 @@ Worker::Worker(Worker&& other) noexcept
       name_(std::move(other.name_)),
       error_(std::move(other.error_)),
       base_bytes_(other.base_bytes_),
+      waited_(other.waited_),
       alive_(other.alive_) {}
 
 Worker::~Worker() {
@@ -162,7 +188,10 @@ Turn Worker::turn(double seconds) {
     error_ = reply.is_object() ? reply["error"].get<std::string>() : "ended in the middle of a run";
     return {};
   }
-  return {.seconds = reply["seconds"], .calls = reply["calls"], .peak_bytes = reply["peak_bytes"]};
+  return {.seconds = reply["seconds"],
+          .calls = reply["calls"],
+          .peak_bytes = reply["peak_bytes"],
+          .accuracy = reply.value("accuracy", -1.0)};
 }
 
 }  // namespace bench

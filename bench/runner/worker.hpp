@@ -7,6 +7,7 @@
 //   worker, once ready:       {"peer": "torch 2.15.0 eager", "base_bytes": 5e8}   or {"error": "why not"}
 //   runner:  turn 0.25        run for about 0.25 seconds
 //   worker:  {"seconds": 0.0123, "calls": 20, "peak_bytes": 7e8}                  the mean of its calls
+//            with "accuracy" where the call trains something
 //
 // Workers for small operations are told which one before their turns, and answer as at the start:
 //
@@ -24,24 +25,37 @@ struct Turn {
   double seconds = 0;
   int64_t calls = 0;
   int64_t peak_bytes = 0;  ///< the process' resident peak so far
+  double accuracy = -1;    ///< of what the last call trained, from 0 to 1; below 0: it trained nothing
 };
 
 /// Calls `call` until about `seconds` have passed; short calls have one more before, which warms the caches up.
 Turn time_calls(const std::function<void()>& call, double seconds);
 
+struct ServeOptions {
+  int warm_up_calls = 3;
+  std::function<int64_t()> peak_bytes = {};  ///< whose memory counts, if not this process'
+  std::function<double()> accuracy = {};     ///< of what the last call trained
+};
+
 /// The worker's side: makes the call, warms up, and answers turns until stdin ends. Returns the exit code.
-int serve(const std::string& name, const std::function<std::function<void()>()>& prepare);
+int serve(const std::string& name, const std::function<std::function<void()>()>& prepare,
+          const ServeOptions& options = {});
+
+/// Runs a program to its end, without its output. Errors: IoError if it cannot be started or fails.
+void run_program(const std::vector<std::string>& command);
 
 /// A running worker.
 class Worker {
  public:
-  /// Starts a program and waits until it is ready. `error()` tells if that failed.
+  /// Starts a program, and does not wait for it: several get ready at once.
   explicit Worker(const std::vector<std::string>& command);
   ~Worker();
   Worker(Worker&& other) noexcept;
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
+  /// Waits until it is ready. `error()` tells if it never will be.
+  void wait();
   const std::string& name() const { return name_; }    ///< with versions, as the worker calls itself
   const std::string& error() const { return error_; }  ///< why there is none; empty while it works
   int64_t base_bytes() const { return base_bytes_; }   ///< resident before its first call
@@ -56,7 +70,7 @@ class Worker {
   int process_ = -1, to_ = -1, from_ = -1;
   std::string buffer_, name_, error_;
   int64_t base_bytes_ = 0;
-  bool alive_ = false;
+  bool waited_ = false, alive_ = false;
 };
 
 }  // namespace bench

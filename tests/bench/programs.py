@@ -48,6 +48,17 @@ class Benches(unittest.TestCase):
         self.check("layers", "[2048")
         self.check("layers", "/step")
 
+    def test_files(self):
+        rows = self.check("startup", "mobilenet_v2")["rows"]
+        self.assertEqual([row["name"] for row in rows], ["mobilenet_v2/first_prediction", "mobilenet_v2/load"])
+        self.check("loader", "decode")
+        self.check("loader", "epoch")
+
+    def test_list_names_the_cases_without_measuring(self):
+        done = run("bench_conv", "--list", "--filter", "depthwise5x5", "--threads", "2")
+        self.assertEqual(done.stdout.splitlines()[0], "depthwise5x5/forward 28x28 240->240 T2")
+        self.assertEqual(json.loads(done.stdout.splitlines()[-1])["rows"], [])
+
     def test_peak_measures_the_machine(self):
         report = json.loads(run("bench_peak", "--threads", "1").stdout.strip().splitlines()[-1])
         self.assertGreater(report["peaks"][0]["gflops"], 1)

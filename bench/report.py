@@ -1,0 +1,247 @@
+#!/usr/bin/env python3
+"""Collects the reports of the bench programs, and makes the tables and plots of the documentation from them.
+
+Usage: report.py [--merge REPORT.json ...] [--results FILE.json]
+
+--merge adds reports to bench/results/<machine>.json, where a row replaces the older one of the same case. Then, from that
+file alone, README.md gets its tables (between the lines `<!-- bench:NAME -->` and `<!-- /bench -->`), docs/measurements.md all
+rows, and docs/measurements/*.svg the plots. Python's standard library is enough.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+PROGRAMS = ("peak", "gemm", "conv", "layers", "inference", "training", "frozen_step", "startup", "loader", "finetune")
+NAMES = {"resnet18": "ResNet-18", "mobilenet_v2": "MobileNetV2", "efficientnet_lite0": "EfficientNet-Lite0",
+         "resnet20": "CIFAR ResNet-20", "encoder": "text encoder"}
+TITLES = {
+    "peak": "Limits of the machine",
+    "gemm": "Matrix products, M x N x K",
+    "conv": "Convolutions at batch 16",
+    "layers": "Layers, losses and optimizers",
+    "inference": "Predicting",
+    "training": "Full training steps",
+    "frozen_step": "Steps of the head on a frozen backbone",
+    "startup": "Start-up",
+    "loader": "Pictures",
+    "finetune": "Fine-tuning from start to end",
+}
+
+
+def machine_name(machine):
+    words = f"{machine['cpu']} {machine['family']} {machine['model']} {machine['threads']} threads"
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
+def merge(files):
+    """Puts the rows into their machine's file; returns that file."""
+    target = None
+    for file in files:
+        report = json.loads(pathlib.Path(file).read_text())
+        target = RESULTS / (machine_name(report["machine"]) + ".json")
+        known = json.loads(target.read_text()) if target.exists() else {"programs": {}}
+        known["machine"] = report["machine"]
+        program = known["programs"].setdefault(report["program"], {"peaks": [], "rows": []})
+        for key, identity in (("peaks", ("threads",)), ("rows", ("name", "shape", "threads", "precision"))):
+            new = {tuple(one[part] for part in identity) for one in report[key]}
+            program[key] = [one for one in program[key] if tuple(one[part] for part in identity) not in new] + report[key]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(known, indent=1) + "\n")
+    return target
+
+
+def number(value):
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def megabytes(side):
+    return number(side["peak_bytes"] / 1e6) if side.get("peak_bytes") else ""
+
+
+def batch_of(row):
+    return int(re.match(r"\[(\d+)", row["shape"])[1])
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] + ["---:"] * (len(head) - 1)) + " |"]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
+
+
+def ratio(row):
+    if row["ratio"] is None:
+        return ""
+    return f"**{row['ratio']:.2f}** ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})"
+
+
+def percent(row):
+    return "" if row["percent_of_peak"] is None else f"{row['percent_of_peak']:.0f} %"
+
+
+def best_peer(row):
+    return next((peer for peer in row["peers"] if peer["name"] == row["peer_name"]), {})
+
+
+def network_table(rows):
+    """tl beside the best peer, of which only the name's first and last word fit."""
+    out = []
+    for row in rows:
+        peer = best_peer(row)
+        words = (row["peer_name"] or "").split()
+        short = " ".join([words[0], *words[2:]]) if words else "none"
+        out.append((NAMES[row["name"].split("/")[0]], batch_of(row), row["threads"], number(row["tl"]),
+                    f"{number(row['peer'])} ({short})", ratio(row), percent(row), megabytes(row["own"]), megabytes(peer)))
+    return table(("", "batch", "threads", "tl", "best peer", "ratio", "of peak", "tl, MB", "peer, MB"), out)
+
+
+def all_peers_table(rows):
+    columns = []
+    for row in rows:
+        for peer in row["peers"]:
+            if peer["name"] not in columns:
+                columns.append(peer["name"])
+
+    def cell(row, name):
+        for peer in row["peers"]:
+            if peer["name"] == name:
+                return peer["error"] if "error" in peer else number(peer["median"])
+        return ""
+
+    out = []
+    for row in rows:
+        own = row["own"]
+        spread = own["error"] if "error" in own else f"{number(own['median'])} ({number(own['min'])} to {number(own['max'])})"
+        out.append((row["name"], row["shape"], row["threads"], row["unit"], spread, *(cell(row, name) for name in columns),
+                    ratio(row), percent(row)))
+    return table(("", "shape", "threads", "unit", "tl", *columns, "ratio to the best", "of peak"), out)
+
+
+def job_table(rows):
+    out = []
+    for row in rows:
+        accuracies = [f"{100 * side['accuracy']:.1f} %" if "accuracy" in side else "" for side in (row["own"], best_peer(row))]
+        out.append((f"{NAMES[row['name'].split('/')[0]]}, {row['shape']}", row["threads"], f"{number(row['tl'])} s",
+                    f"{number(row['peer'])} s", ratio(row), *accuracies))
+    return table(("", "threads", "tl", row_peer(rows), "ratio", "accuracy, tl", "accuracy, peer"), out)
+
+
+def row_peer(rows):
+    return next((row["peer_name"] for row in rows if row["peer_name"]), "peer")
+
+
+def peak_table(peaks):
+    return table(("threads", "f32 GFLOP/s", "bf16 GFLOP/s (vdpbf16ps)", "read GB/s", "triad GB/s"),
+                 [(p["threads"], *(number(p[key]) for key in ("gflops", "bf16_gflops", "read_gbs", "triad_gbs"))) for p in peaks])
+
+
+def order_of(program, rows):
+    """As the networks are listed here, and otherwise as they were measured."""
+    networks = list(NAMES)
+    if program not in ("inference", "training", "frozen_step"):
+        return rows
+    return sorted(rows, key=lambda row: (networks.index(row["name"].split("/")[0]), -row["threads"], -batch_of(row)))
+
+
+def plot(title, rows):
+    """Bars of samples per second as parts of tl's, which is 1: one group for each row, one bar for each side."""
+    colours = ("#1d6fb8", "#c9ccd1", "#a3a8b0", "#7d838d", "#5b616b")
+    names = ["tl"] + [name for name in dict.fromkeys(p["name"] for row in rows for p in row["peers"] if "median" in p)]
+    bar, gap, left, wide = 11, 14, 210, 760
+    heights = [bar * (1 + sum("median" in p for p in row["peers"])) + gap for row in rows]
+    height = sum(heights) + 76
+    most = max(max([1.0] + [p["median"] / row["tl"] for p in row["peers"] if "median" in p]) for row in rows)
+    scale = (wide - left - 90) / most
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {height}" width="{wide}" height="{height}" '
+           'font-family="system-ui, sans-serif" font-size="11">',
+           f'<rect width="{wide}" height="{height}" fill="#ffffff"/>',
+           f'<text x="12" y="22" font-size="15" font-weight="600" fill="#1c1f24">{title}</text>']
+    x = 12
+    for i, name in enumerate(names):
+        out.append(f'<rect x="{x}" y="34" width="10" height="10" fill="{colours[i % len(colours)]}"/>')
+        out.append(f'<text x="{x + 14}" y="43" fill="#1c1f24">{name}</text>')
+        x += 34 + 6.3 * len(name)
+    y = 60
+    for row, tall in zip(rows, heights):
+        label = f"{NAMES[row['name'].split('/')[0]]}, batch {batch_of(row)}"
+        out.append(f'<text x="{left - 8}" y="{y + (tall - gap) / 2 + 4}" text-anchor="end" fill="#1c1f24">{label}</text>')
+        for side in [{"name": "tl", "median": row["tl"]}] + [p for p in row["peers"] if "median" in p]:
+            long = side["median"] / row["tl"] * scale
+            out.append(f'<rect x="{left}" y="{y}" width="{long:.1f}" height="{bar - 1}" '
+                       f'fill="{colours[names.index(side["name"]) % len(colours)]}"/>')
+            out.append(f'<text x="{left + long + 4:.1f}" y="{y + bar - 2}" fill="#4a4f57">{number(side["median"])}</text>')
+            y += bar
+        y += gap
+    return "\n".join(out + ["</svg>\n"])
+
+
+def machine_line(machine):
+    sets = ", ".join(machine["instruction_sets"])
+    amx = "" if machine["amx"] else "; AMX is absent, and with it every row that needs it"
+    return (f"{machine['cpu']} (family {machine['family']}, model {machine['model']}; {sets}{amx}), {machine['threads']} "
+            f"threads, {machine['memory_gib']:.0f} GiB; tl {machine['tl']}, {machine['compiler']}.")
+
+
+def measured(rows):
+    times = sorted(row["time"] for row in rows)
+    rounds = sorted({row["rounds"] for row in rows})
+    count = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
+    return f"{len(rows)} rows, {count} rounds, {times[0]} to {times[-1]}." if times else ""
+
+
+def replace_marked(text, name, content):
+    pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench -->)", re.S)
+    if not pattern.search(text):
+        raise SystemExit(f"error: README.md has no place <!-- bench:{name} -->")
+    return pattern.sub(lambda found: f"{found[1]}{content}\n{found[2]}", text)
+
+
+def write(results):
+    known = json.loads(results.read_text())
+    machine, programs = known["machine"], known["programs"]
+    rows = {name: order_of(name, programs.get(name, {}).get("rows", [])) for name in PROGRAMS}
+
+    folder = ROOT / "docs" / "measurements"
+    folder.mkdir(parents=True, exist_ok=True)
+    page = ["# Measurements", "", "Made by bench/report.py from `bench/results/`; see [bench/README.md](../bench/README.md) for "
+            "what the numbers mean.", "", machine_line(machine)]
+    for name in PROGRAMS:
+        if name == "peak" and programs.get("peak"):
+            page += ["", f"## {TITLES[name]}", "", peak_table(programs["peak"]["peaks"])]
+        elif rows[name]:
+            page += ["", f"## {TITLES[name]}", "", measured(rows[name])]
+            most = max((row for row in rows[name]), key=lambda row: row["threads"])["threads"]
+            drawn = [row for row in rows[name] if row["threads"] == most and row["tl"]]
+            if name in ("inference", "training", "frozen_step") and drawn:
+                (folder / f"{name}.svg").write_text(plot(f"{TITLES[name]}, samples per second, {most} threads", drawn))
+                page += ["", f"![{TITLES[name]}](measurements/{name}.svg)"]
+            page += ["", all_peers_table(rows[name])]
+    (ROOT / "docs" / "measurements.md").write_text("\n".join(page) + "\n")
+
+    readme = (ROOT / "README.md").read_text()
+    readme = replace_marked(readme, "machine", machine_line(machine))
+    for name in ("inference", "training", "frozen_step"):
+        readme = replace_marked(readme, name, network_table(rows[name]))
+    readme = replace_marked(readme, "finetune", job_table(rows["finetune"]))
+    readme = replace_marked(readme, "kernels", all_peers_table([row for row in rows["gemm"] if row["threads"] > 1]))
+    readme = replace_marked(readme, "files", all_peers_table(rows["startup"] + rows["loader"]))
+    (ROOT / "README.md").write_text(readme)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--merge", nargs="*", default=[], metavar="REPORT.json")
+    parser.add_argument("--results", type=pathlib.Path, help="of which machine (default: the one merged, or the only one)")
+    options = parser.parse_args()
+    results = merge(options.merge) or options.results or next(iter(sorted(RESULTS.glob("*.json"))), None)
+    if results is None:
+        raise SystemExit("error: no results yet: sh bench/run.sh")
+    write(results)
+
+
+if __name__ == "__main__":
+    main()

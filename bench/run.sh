@@ -1,0 +1,37 @@
+#!/bin/sh
+# Measures everything beside all peers, writes bench/results/<machine>.json and the README's tables from it.
+#
+#   sh bench/run.sh [BUILD_FOLDER] [PYTHON_WITH_PEERS] [FILTER]
+#
+# Each case is a run of its own, so that a cut run goes on where it stopped if TL_BENCH_RESULTS keeps its parts. Further:
+#   TL_BENCH_PREFIX    a command to put before each run, such as "taskset -c 0,1"
+#   TL_BENCH_PROGRAMS  only these, such as "inference training"
+#   TL_BENCH_PICTURES, TL_BENCH_WEIGHTS   hymenoptera_data and EfficientNet-Lite0's file, for fine-tuning
+set -eu
+cd "$(dirname "$0")/.."
+build=${1:-build/release}
+python=${2:-python3}
+filter=${3:-}
+parts=${TL_BENCH_RESULTS:-$(mktemp -d)}
+mkdir -p "$parts"
+
+for program in ${TL_BENCH_PROGRAMS:-peak gemm conv layers inference training frozen_step startup loader finetune}; do
+  case $program in
+    finetune)
+      [ -n "${TL_BENCH_PICTURES:-}" ] && [ -n "${TL_BENCH_WEIGHTS:-}" ] || continue
+      set -- --pictures "$TL_BENCH_PICTURES" --weights "$TL_BENCH_WEIGHTS"
+      ;;
+    loader)
+      set --
+      [ -z "${TL_BENCH_PICTURES:-}" ] || set -- --pictures "$TL_BENCH_PICTURES/train"
+      ;;
+    *) set -- ;;
+  esac
+  "$build/bench/bench_$program" --list --filter "$filter" | grep -v '^{' | while read -r one; do
+    file=$parts/$program-$(printf '%s' "$one" | tr -cs 'A-Za-z0-9_' '-').json
+    [ -s "$file" ] && continue
+    ${TL_BENCH_PREFIX:-} "$build/bench/bench_$program" --python "$python" --filter "$one" --json "$file" "$@" </dev/null |
+      grep -v '^{' || true
+  done
+done
+python3 bench/report.py --merge "$parts"/*.json

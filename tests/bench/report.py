@@ -1,0 +1,64 @@
+"""bench/report.py on made-up reports, in a copy of what it reads and writes. Usage: report.py SOURCE_FOLDER"""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+import xml.dom.minidom
+
+SOURCE = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(".")
+MACHINE = {"cpu": "Some CPU", "family": "1", "model": "2", "threads": 2, "memory_gib": 8, "instruction_sets": ["avx2"],
+           "amx": False, "isa": "avx2", "tl": "0", "compiler": "g++"}
+
+
+def report(program, name, shape, tl, **more):
+    own = {"name": "tl 0", "median": tl, "min": tl - 1, "max": tl + 1, "peak_bytes": 5e8, "base_bytes": 1e8}
+    peers = [{"name": "torch 2 eager", "median": 50.0, "min": 49.0, "max": 51.0, "peak_bytes": 1e9, "base_bytes": 6e8},
+             {"name": "openvino 1", "error": "not installed"}]
+    row = {"name": name, "shape": shape, "threads": 2, "precision": "f32", "unit": "samples/s", "rounds": 7, "tl": tl, "own": own,
+           "peers": peers, "peer": 50.0, "peer_name": "torch 2 eager", "ratio": tl / 50, "ratio_min": tl / 50 - 0.1,
+           "ratio_max": tl / 50 + 0.1, "limit": "GFLOP/s", "percent_of_peak": 60.0, "peak": 200.0, "time": "2026-01-01T00:00:00Z"}
+    return {"program": program, "machine": MACHINE, "peaks": [], "rows": [{**row, **more}]}
+
+
+class Report(unittest.TestCase):
+    def setUp(self):
+        self.root = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.root)
+        (self.root / "bench").mkdir()
+        for file in ("README.md", "bench/report.py"):
+            shutil.copy(SOURCE / file, self.root / file)
+
+    def write(self, *reports):
+        files = []
+        for i, one in enumerate(reports):
+            files.append(self.root / f"{i}.json")
+            files[-1].write_text(json.dumps(one))
+        subprocess.run([sys.executable, self.root / "bench/report.py", "--merge", *files], check=True)
+        return (self.root / "README.md").read_text()
+
+    def test_tables_plots_and_newer_rows(self):
+        inference = ("inference", "resnet18/inference", "[16, 224, 224, 3]")
+        readme = self.write(report(*inference, 60.0), report("training", "encoder/training", "[1, 128]", 70.0),
+                            report("gemm", "sgemm", "256x256x256", 80.0))
+        self.assertIn("| ResNet-18 | 16 | 2 | 60 | 50 (torch eager) | **1.20** (1.10 to 1.30) | 60 % | 500 | 1,000 |", readme)
+        self.assertIn("AMX is absent", readme)
+        again = self.write(report(*inference, 90.0))
+        self.assertIn("| ResNet-18 | 16 | 2 | 90 |", again)
+        self.assertNotIn("| ResNet-18 | 16 | 2 | 60 |", again)
+        self.assertIn("text encoder", again)
+        page = (self.root / "docs/measurements.md").read_text()
+        self.assertIn("not installed", page)
+        xml.dom.minidom.parse(str(self.root / "docs/measurements/inference.svg"))
+
+    def test_a_whole_job_shows_accuracies(self):
+        job = report("finetune", "efficientnet_lite0/finetune", "10 epochs", 60.0)
+        job["rows"][0]["own"]["accuracy"] = 0.954
+        self.assertIn("| EfficientNet-Lite0, 10 epochs | 2 | 60 s | 50 s |", self.write(job))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1], verbosity=1)
