@@ -37,6 +37,10 @@ def machine_name(machine):
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
+def identity(row):
+    return tuple(row[part] for part in ("name", "shape", "threads", "precision"))
+
+
 def merge(files):
     """Puts the rows into their machine's file; returns that file."""
     target = None
@@ -45,10 +49,14 @@ def merge(files):
         target = RESULTS / (machine_name(report["machine"]) + ".json")
         known = json.loads(target.read_text()) if target.exists() else {"programs": {}}
         known["machine"] = report["machine"]
-        program = known["programs"].setdefault(report["program"], {"peaks": [], "rows": []})
-        for key, identity in (("peaks", ("threads",)), ("rows", ("name", "shape", "threads", "precision"))):
-            new = {tuple(one[part] for part in identity) for one in report[key]}
-            program[key] = [one for one in program[key] if tuple(one[part] for part in identity) not in new] + report[key]
+        peaks = {peak["threads"]: peak for peak in known.get("peaks", [])}
+        for peak in report["peaks"]:  # the most that any run has seen: others on the machine only take away
+            most = peaks.setdefault(peak["threads"], peak)
+            peaks[peak["threads"]] = {key: max(value, peak[key]) for key, value in most.items()}
+        known["peaks"] = [peaks[threads] for threads in sorted(peaks)]
+        rows = known["programs"].get(report["program"], [])
+        new = {identity(row) for row in report["rows"]}
+        known["programs"][report["program"]] = [row for row in rows if identity(row) not in new] + report["rows"]
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(known, indent=1) + "\n")
     return target
@@ -77,6 +85,14 @@ def ratio(row):
     if row["ratio"] is None:
         return ""
     return f"**{row['ratio']:.2f}** ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})"
+
+
+def hold_against(peaks, rows):
+    """Percent of the most that any run has seen, instead of what the row's own run saw."""
+    most = {peak["threads"]: {"GFLOP/s": peak["gflops"], "GB/s": peak["triad_gbs"]} for peak in peaks}
+    for row in rows:
+        if row["percent_of_peak"] is not None:
+            row["percent_of_peak"] *= row["peak"] / most.get(row["threads"], {}).get(row["limit"], row["peak"])
 
 
 def percent(row):
@@ -203,15 +219,17 @@ def replace_marked(text, name, content):
 def write(results):
     known = json.loads(results.read_text())
     machine, programs = known["machine"], known["programs"]
-    rows = {name: order_of(name, programs.get(name, {}).get("rows", [])) for name in PROGRAMS}
+    rows = {name: order_of(name, programs.get(name, [])) for name in PROGRAMS}
+    for some in rows.values():
+        hold_against(known["peaks"], some)
 
     folder = ROOT / "docs" / "measurements"
     folder.mkdir(parents=True, exist_ok=True)
     page = ["# Measurements", "", "Made by bench/report.py from `bench/results/`; see [bench/README.md](../bench/README.md) for "
             "what the numbers mean.", "", machine_line(machine)]
     for name in PROGRAMS:
-        if name == "peak" and programs.get("peak"):
-            page += ["", f"## {TITLES[name]}", "", peak_table(programs["peak"]["peaks"])]
+        if name == "peak":
+            page += ["", f"## {TITLES[name]}", "", peak_table(known["peaks"])]
         elif rows[name]:
             page += ["", f"## {TITLES[name]}", "", measured(rows[name])]
             most = max((row for row in rows[name]), key=lambda row: row["threads"])["threads"]

@@ -22,7 +22,7 @@
 namespace bench {
 namespace {
 
-constexpr int kRuns = 7;
+constexpr int kRuns = 25;                         // many: others on the machine disturb short loops
 constexpr int64_t kSteps = 2'000'000;             // of a loop over registers
 constexpr int64_t kElements = int64_t{24} << 20;  // of an array for each thread: 96 MiB, above any cache
 constexpr int kRegisters = 12;                    // independent sums: more than a multiply-add's latency times its rate
