@@ -242,11 +242,12 @@ def write(results):
 
     readme = (ROOT / "README.md").read_text()
     readme = replace_marked(readme, "machine", machine_line(machine))
-    for name in ("inference", "training", "frozen_step"):
-        readme = replace_marked(readme, name, network_table(rows[name]))
-    readme = replace_marked(readme, "finetune", job_table(rows["finetune"]))
-    readme = replace_marked(readme, "kernels", all_peers_table([row for row in rows["gemm"] if row["threads"] > 1]))
-    readme = replace_marked(readme, "files", all_peers_table(rows["startup"] + rows["loader"]))
+    most = max((peak["threads"] for peak in known["peaks"]), default=1)
+    for name, make, some in (("inference", network_table, rows["inference"]), ("training", network_table, rows["training"]),
+                             ("frozen_step", network_table, rows["frozen_step"]), ("finetune", job_table, rows["finetune"]),
+                             ("files", all_peers_table, rows["startup"] + rows["loader"]),
+                             ("kernels", all_peers_table, [row for row in rows["gemm"] if row["threads"] == most])):
+        readme = replace_marked(readme, name, make(some) if some else "Not measured yet on this machine.")
     (ROOT / "README.md").write_text(readme)
 
 
