@@ -2,10 +2,10 @@
 #pragma once
 #include <algorithm>
 #include <cstdlib>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <new>
-#include <vector>
 
 #include "tl/tensor/arena.hpp"
 #include "tl/tensor/backend.hpp"
@@ -81,8 +81,8 @@ class CachingAllocator {
     if (bytes >= kLarge && kCaches) {
       if (void* const data = arena_.allocate(bytes)) return data;
     } else if (const auto found = small_.find(bytes); found != small_.end() && !found->second.empty()) {
-      void* const data = found->second.back();
-      found->second.pop_back();
+      void* const data = found->second.front();
+      found->second.pop_front();
       small_bytes_ -= bytes;
       return data;
     }
@@ -101,7 +101,7 @@ class CachingAllocator {
 
   std::mutex mutex_;
   Arena arena_;
-  std::map<size_t, std::vector<void*>> small_;
+  std::map<size_t, std::deque<void*>> small_;  // by size; the longest unused is taken first
   size_t small_bytes_ = 0;
   MemoryStats stats_;
 };
