@@ -4,7 +4,7 @@
 Usage: report.py [--merge REPORT.json ...] [--results FILE.json]
 
 --merge adds reports to bench/results/<machine>.json, where a row replaces the older one of the same case. Then, from that
-file alone, README.md gets its tables (between the lines `<!-- bench:NAME -->` and `<!-- /bench -->`), docs/measurements.md all
+file alone, README.md gets its tables (between the lines `<!-- bench -->` and `<!-- /bench -->`), docs/measurements.md all
 rows, and docs/measurements/*.svg the plots. Python's standard library is enough.
 """
 
@@ -206,13 +206,13 @@ def measured(rows):
     times = sorted(row["time"] for row in rows)
     rounds = sorted({row["rounds"] for row in rows})
     count = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
-    return f"{len(rows)} rows, {count} rounds, {times[0]} to {times[-1]}." if times else ""
+    return f"{count} rounds, {times[0]} to {times[-1]}"
 
 
-def replace_marked(text, name, content):
-    pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench -->)", re.S)
+def replace_marked(text, content):
+    pattern = re.compile(r"(<!-- bench -->\n).*?(<!-- /bench -->)", re.S)
     if not pattern.search(text):
-        raise SystemExit(f"error: README.md has no place <!-- bench:{name} -->")
+        raise SystemExit("error: README.md has no place <!-- bench -->")
     return pattern.sub(lambda found: f"{found[1]}{content}\n{found[2]}", text)
 
 
@@ -240,15 +240,19 @@ def write(results):
             page += ["", all_peers_table(rows[name])]
     (ROOT / "docs" / "measurements.md").write_text("\n".join(page) + "\n")
 
-    readme = (ROOT / "README.md").read_text()
-    readme = replace_marked(readme, "machine", machine_line(machine))
     most = max((peak["threads"] for peak in known["peaks"]), default=1)
-    for name, make, some in (("inference", network_table, rows["inference"]), ("training", network_table, rows["training"]),
-                             ("frozen_step", network_table, rows["frozen_step"]), ("finetune", job_table, rows["finetune"]),
-                             ("files", all_peers_table, rows["startup"] + rows["loader"]),
-                             ("kernels", all_peers_table, [row for row in rows["gemm"] if row["threads"] == most])):
-        readme = replace_marked(readme, name, make(some) if some else "Not measured yet on this machine.")
-    (ROOT / "README.md").write_text(readme)
+    parts = [machine_line(machine)]
+    for title, make, some in (
+            ("Predicting, beside PyTorch (eager and compiled), ONNX Runtime and OpenVINO", network_table, rows["inference"]),
+            ("Full training steps, beside PyTorch (eager and compiled)", network_table, rows["training"]),
+            ("Steps of a new head on a frozen backbone, which runs anew for each batch", network_table, rows["frozen_step"]),
+            ("Fine-tuning on ants and bees from start to end", job_table, rows["finetune"]),
+            ("Start-up and pictures", all_peers_table, rows["startup"] + rows["loader"]),
+            ("Matrix products", all_peers_table, [row for row in rows["gemm"] if row["threads"] == most])):
+        if some:
+            parts += [f"**{title}** ({measured(some)})", make(some)]
+    readme = ROOT / "README.md"
+    readme.write_text(replace_marked(readme.read_text(), "\n\n".join(parts)))
 
 
 def main():
