@@ -71,11 +71,6 @@ Tensor pack_conv2d(const Shape& x, const Tensor& weight, const Conv2dOptions& op
 /// How conv2d computes for an input of shape x. Errors: those of conv2d.
 ConvPath conv2d_path(const Shape& x, const Tensor& weight, const Conv2dOptions& options);
 
-namespace detail {
-/// The sizes of conv2d's operands and result. Errors: those of conv2d.
-ConvGeometry conv_geometry(const Shape& x, const Tensor& weight, const Conv2dOptions& options);
-}  // namespace detail
-
 }  // namespace tl::inline TL_ABI
 
 #if TL_HEADER_ONLY

@@ -13,8 +13,7 @@ struct Mapping {
         low(map.activation == Activation::none ? -std::numeric_limits<T>::infinity() : T(0)),
         high(map.activation == Activation::relu6 ? T(6) : std::numeric_limits<T>::infinity()) {}
 
-  TL_ALWAYS_INLINE Vec<T> bounded(Vec<T> y) const { return min(high, max(low, y)); }
-  TL_ALWAYS_INLINE Vec<T> value(Vec<T> x, Vec<T> a, Vec<T> b) const { return bounded(fma(x, a, b)); }
+  TL_ALWAYS_INLINE Vec<T> value(Vec<T> x, Vec<T> a, Vec<T> b) const { return min(high, max(low, fma(x, a, b))); }
   TL_ALWAYS_INLINE Vec<T> masked(Vec<T> x, Vec<T> a, Vec<T> b, Vec<T> gradient) const {
     const auto y = fma(x, a, b);
     return select(y <= low, Vec<T>(0), select(y >= high, Vec<T>(0), gradient));
