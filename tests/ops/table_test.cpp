@@ -202,7 +202,7 @@ void poison_cache() {
   };
   tl::release_cached_memory();
   for (int64_t bytes = 64; bytes < 4096; bytes += 64) add(bytes, bytes < 512 ? 64 : 8);  // more than a row takes
-  for (int64_t bytes = 4096; bytes <= 65536; bytes += 4096) add(bytes, 4);
+  for (int64_t bytes = 4096; bytes <= 65536; bytes += 4096) add(bytes, 16);
 }
 
 /// Whether the poison between the end of a tensor and the end of its last 64 bytes is untouched.
