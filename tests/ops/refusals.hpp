@@ -84,6 +84,13 @@ inline const std::vector<Refusal>& refusals() {
          tl::linear(t({2, 4}), t({3, 4}), t({4}));
        },
        ErrorCode::shape, "linear: bias must be [Out] with Out = 3; got [4]"},
+      {"linear with another weight packed",
+       [=] {
+         tl::linear(t({2, 4}), t({3, 4}), {}, tl::Activation::none, tl::pack_linear(t({17, 4})));
+       },
+       ErrorCode::shape, "linear: packed must be [64], from pack_linear; got [128]"},
+      {"pack_linear of what is no matrix", [=] { tl::pack_linear(t({4})); }, ErrorCode::shape,
+       "pack_linear: weight must be [Out, In]; got [4]"},
       {"linear with a weight that is no matrix",
        [=] {
          tl::linear(t({2, 4}), t({4}));

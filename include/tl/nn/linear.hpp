@@ -1,6 +1,7 @@
 // Fully connected layer and embedding table.
 #pragma once
 #include <cmath>
+#include <utility>
 
 #include "tl/nn/init.hpp"
 #include "tl/nn/module.hpp"
@@ -24,18 +25,35 @@ struct Linear : Module {
     uniform_(bias.value(), -bound, bound);
   }
 
-  Tensor forward(const Tensor& x) override { return linear(x, weight, bias); }
+  Tensor forward(const Tensor& x) override { return run(x, Activation::none); }
 
   using Module::operator();
   /// activation(x weight^T + bias), in one kernel where nothing is learnt.
   Tensor operator()(const Tensor& x, Activation activation) {
-    Tensor y = linear(x, weight, bias, activation);
+    Tensor y = run(x, activation);
     observed(*this, y);
     return y;
   }
   std::string describe() const override {
     return text("Linear(", weight.value().size(1), ", ", weight.value().size(0), bias.defined() ? ")" : ", no bias)");
   }
+
+ private:
+  /// A weight that does not learn here is packed once, and again after it changed.
+  Tensor run(const Tensor& x, Activation activation) {
+    const Tensor& w = weight;
+    if (!w.device().is_cpu() || (grad_enabled() && w.requires_grad())) {
+      packed_ = {};
+    } else if (const auto origin = std::pair<const void*, uint64_t>(w.raw_data(), w.storage()->version());
+               !packed_.defined() || origin_ != origin) {
+      packed_ = pack_linear(w);
+      origin_ = origin;
+    }
+    return linear(x, weight, bias, activation, packed_);
+  }
+
+  Tensor packed_;
+  std::pair<const void*, uint64_t> origin_;
 };
 
 /// Rows of a table [V, D] by id; normally distributed at first.

@@ -16,7 +16,7 @@ struct Product {
   bool shared_a = false, shared_b = false;
 
   void run(const Tensor& a, const Tensor& b, Tensor& c, const Tensor& bias = {},
-           Activation activation = Activation::none) const {
+           Activation activation = Activation::none, const Tensor& packed_b = {}) const {
     visit_floating(a.dtype(), "matmul", [&](auto type) {
       using T = typename decltype(type)::type;
       GemmArgs<T> args{.a = a.data<T>(),
@@ -36,6 +36,7 @@ struct Product {
       args.stride_a = shared_a ? 0 : m * k;
       args.stride_b = shared_b ? 0 : k * n;
       args.stride_c = m * n;
+      args.packed_b = packed_b.defined() ? packed_b.data<T>() : nullptr;
       kernel::gemm(a.device(), args);
     });
   }
@@ -79,14 +80,16 @@ struct Matmul {
 struct Linear {
   static constexpr std::string_view kName = "linear";
   Activation activation;  // other than none: only where nothing wants a gradient
-  Kept x, weight;
-  Shape input;
+  Tensor packed;          // the weight's stand-in, or undefined
+  Kept x = {}, weight = {};
+  Shape input = {};
   int64_t outputs = 0;
 
   Tensor forward(const Needs& needs, const Tensor& in, const Tensor& w, const Tensor& bias) {
     input = in.shape();
     Tensor y = Tensor::empty(input.with(-1, w.size(0)), in.dtype(), in.device());
-    Product{1, rows(), w.size(0), w.size(1), false, true}.run(in, w, y, bias, activation);
+    Product{1, rows(), w.size(0), w.size(1), false, true}.run(in, w, y, bias, activation, packed);
+    packed = Tensor();
     if (needs[1]) x.keep(in);
     if (needs[0]) weight.keep(w);
     outputs = w.size(0);
@@ -137,7 +140,8 @@ TL_INLINE Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& o
   return apply(detail::Matmul{{a.shape().product(0, a.rank() - 2), m, n, k, ta, tb}, result, {}, {}, {}, {}}, a, b);
 }
 
-TL_INLINE Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activation activation) {
+TL_INLINE Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activation activation,
+                        const Tensor& packed) {
   require<ShapeError>(weight.rank() == 2, "linear: weight must be [Out, In]; got ", weight.shape());
   require<ShapeError>(x.rank() >= 1 && x.size(-1) == weight.size(1),
                       "linear: x must be [..., In] with In = ", weight.size(1), "; got ", x.shape());
@@ -146,11 +150,26 @@ TL_INLINE Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bia
                       bias.defined() ? bias.shape() : Shape());
   require<DTypeError>(x.dtype() == weight.dtype(), "linear: x is ", x.dtype(), ", weight is ", weight.dtype());
   require<DeviceError>(x.device() == weight.device(), "linear: x is on ", x.device(), ", weight on ", weight.device());
+  require<ShapeError>(!packed.defined() || packed.shape() == Shape{gemm_packed_size(weight.size(0), weight.size(1))},
+                      "linear: packed must be [", gemm_packed_size(weight.size(0), weight.size(1)),
+                      "], from pack_linear; got ", packed.defined() ? packed.shape() : Shape());
   const bool learns =
       grad_enabled() && (detail::needs_gradient(x) || detail::needs_gradient(weight) || detail::needs_gradient(bias));
-  if (!learns) return apply(detail::Linear{activation, {}, {}, {}}, x, weight, bias);
+  if (!learns) return apply(detail::Linear{activation, packed}, x, weight, bias);
   // The slope of a smooth activation needs its input, so both are formed.
-  return activate(apply(detail::Linear{Activation::none, {}, {}, {}}, x, weight, bias), activation);
+  return activate(apply(detail::Linear{Activation::none, packed}, x, weight, bias), activation);
+}
+
+TL_INLINE Tensor pack_linear(const Tensor& weight) {
+  require<ShapeError>(weight.rank() == 2, "pack_linear: weight must be [Out, In]; got ", weight.shape());
+  const int64_t n = weight.size(0), k = weight.size(1);
+  Tensor packed = Tensor::empty({gemm_packed_size(n, k)}, weight.dtype(), weight.device());
+  visit_floating(weight.dtype(), "pack_linear", [&](auto type) {
+    using T = typename decltype(type)::type;
+    kernel::gemm_pack(weight.device(),
+                      GemmPackArgs<T>{weight.data<T>(), n, k, k, /*transpose_b=*/true, packed.mutable_data<T>()});
+  });
+  return packed;
 }
 
 }  // namespace tl::inline TL_ABI
