@@ -3,7 +3,7 @@
 
 #include <thread>
 
-#include "io/folder.hpp"
+#include "folder.hpp"
 
 namespace {
 

@@ -1,13 +1,13 @@
 // IDX files: what is read, and what is refused.
 #include "tl/data/idx.hpp"
 
-#include "data/temporary_folder.hpp"
+#include "folder.hpp"
 #include "support.hpp"
 #include "tl/core/error.hpp"
 #include "tl/core/random.hpp"
 #include "tl/io/inflate.hpp"
 
-using tl_test::TemporaryFolder;
+using tl_test::Folder;
 
 namespace {
 
@@ -53,8 +53,8 @@ std::string message_of(const std::string& path) {
 }  // namespace
 
 TEST_CASE("IDX files of one to four dimensions, plain and compressed") {
-  const TemporaryFolder folder;
-  const std::string path = folder.name() + "/a";
+  const Folder folder;
+  const std::string path = folder / "a";
   for (const auto& sizes : std::vector<std::vector<uint32_t>>{{5}, {2, 3}, {2, 3, 4}, {2, 3, 4, 3}, {300, 20, 20}}) {
     std::string data;
     for (uint32_t size : sizes) data.resize(data.empty() ? size : data.size() * size, 'x');
@@ -69,8 +69,8 @@ TEST_CASE("IDX files of one to four dimensions, plain and compressed") {
 }
 
 TEST_CASE("IDX files that break the rules are refused") {
-  const TemporaryFolder folder;
-  const std::string path = folder.name() + "/a";
+  const Folder folder;
+  const std::string path = folder / "a";
   const auto refuses = [&](const std::string& bytes, const std::string& message) {
     folder.put("a", bytes);
     CHECK(message_of(path) == message);
@@ -88,15 +88,15 @@ TEST_CASE("IDX files that break the rules are refused") {
   refuses(idx({0, 2}, ""), "IDX: a size of zero (at byte 4)");
   refuses(idx({0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, ""),
           "IDX: it declares more than the limit of 4294967296 bytes (at byte 8)");
-  CHECK_THROWS_AS(tl::load_idx(folder.name() + "/none"), tl::IoError);
+  CHECK_THROWS_AS(tl::load_idx(folder / "none"), tl::IoError);
   folder.put("a", idx({9}, "123456789"));
   CHECK_THROWS_AS(tl::load_idx(path, 8), tl::FormatError);
   CHECK_NOTHROW(tl::load_idx(path, 9));
 }
 
 TEST_CASE("Truncated and changed IDX files give an error") {
-  const TemporaryFolder folder;
-  const std::string path = folder.name() + "/a";
+  const Folder folder;
+  const std::string path = folder / "a";
   const std::string whole = gzip(idx({4, 3}, "abcdefghijkl"));
   for (size_t size = 0; size < whole.size(); ++size) {
     folder.put("a", whole.substr(0, size));
@@ -116,7 +116,7 @@ TEST_CASE("Truncated and changed IDX files give an error") {
 }
 
 TEST_CASE("Pairs are found by any prefix and spelling") {
-  const TemporaryFolder folder;
+  const Folder folder;
   for (const char* file : {"train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images.idx3-ubyte",
                            "t10k-labels.idx1-ubyte", "my-set-val-images-idx4-ubyte", "my-set-val-labels-idx1-ubyte",
                            "lonely-images-idx3-ubyte", "train-images-idx3-ubyte", "notes.txt"})
@@ -125,14 +125,14 @@ TEST_CASE("Pairs are found by any prefix and spelling") {
   REQUIRE(pairs.size() == 3);
   CHECK(pairs[0].name == "my-set-val");
   CHECK(pairs[1].name == "t10k");
-  CHECK(pairs[1].labels == folder.name() + "/t10k-labels.idx1-ubyte");
+  CHECK(pairs[1].labels == folder / "t10k-labels.idx1-ubyte");
   CHECK(pairs[2].name == "train");
-  CHECK(pairs[2].images == folder.name() + "/train-images-idx3-ubyte");  // the plain file before the compressed one
-  CHECK_THROWS_AS(tl::find_idx(folder.name() + "/none"), tl::IoError);
+  CHECK(pairs[2].images == folder / "train-images-idx3-ubyte");  // the plain file before the compressed one
+  CHECK_THROWS_AS(tl::find_idx(folder / "none"), tl::IoError);
 }
 
 TEST_CASE("A pair gives pictures with labels") {
-  const TemporaryFolder folder;
+  const Folder folder;
   folder.put("a-images-idx3-ubyte", idx({2, 2, 3}, std::string("\1\2\3\4\5\6\7\x8\x9\xa\xb\xc", 12)));
   folder.put("a-labels-idx1-ubyte", idx({2}, std::string("\0\4", 2)));
   const tl::IdxPictures pictures = tl::load_idx(tl::find_idx(folder).at(0));

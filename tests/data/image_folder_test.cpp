@@ -5,14 +5,14 @@
 #include <fstream>
 #include <set>
 
-#include "data/temporary_folder.hpp"
+#include "folder.hpp"
 #include "support.hpp"
 #include "tl/core/error.hpp"
 #include "tl/core/log.hpp"
 #include "tl/io/file.hpp"
 
 namespace fs = std::filesystem;
-using tl_test::TemporaryFolder;
+using tl_test::Folder;
 
 namespace {
 
@@ -33,7 +33,7 @@ std::vector<std::string> names(const tl::Samples& samples) {
 }  // namespace
 
 TEST_CASE("Classes and files come in order of their bytes, folders below included") {
-  const TemporaryFolder folder;
+  const Folder folder;
   for (const char* file : {"b/2.png", "b/10.png", "b/sub/1.JPG", "B/1.bmp", "a/x.jpeg", "a/y.ppm", "a/z.pgm"})
     folder.put(file);
   const tl::Samples samples = tl::list_image_folder(folder);
@@ -44,7 +44,7 @@ TEST_CASE("Classes and files come in order of their bytes, folders below include
 }
 
 TEST_CASE("What is no picture is skipped with one warning that counts") {
-  const TemporaryFolder folder;
+  const Folder folder;
   for (const char* file : {"ants/1.jpg", "ants/notes.txt", "ants/noname", "bees/1.jpg", "bees/lost.gif",
                            "bees/.DS_Store", ".git/x.jpg", "README"})
     folder.put(file);
@@ -59,7 +59,7 @@ TEST_CASE("What is no picture is skipped with one warning that counts") {
 }
 
 TEST_CASE("A list of extensions passes over masks that lie beside the pictures") {
-  const TemporaryFolder folder;
+  const Folder folder;
   for (const char* file : {"crack/1.jpg", "crack/1.png", "free/2.jpg", "free/2.png"}) folder.put(file);
   const Warnings warnings;
   CHECK(tl::list_image_folder(folder).size() == 4);
@@ -69,7 +69,7 @@ TEST_CASE("A list of extensions passes over masks that lie beside the pictures")
 }
 
 TEST_CASE("An empty class keeps its label and is warned of") {
-  const TemporaryFolder folder;
+  const Folder folder;
   folder.put("a/1.jpg");
   folder.put("c/1.jpg");
   fs::create_directory(folder.path / "b");
@@ -81,7 +81,7 @@ TEST_CASE("An empty class keeps its label and is warned of") {
 }
 
 TEST_CASE("Links are followed, but never in circles") {
-  const TemporaryFolder folder, elsewhere;
+  const Folder folder, elsewhere;
   folder.put("a/1.jpg");
   elsewhere.put("2.jpg");
   fs::create_directory_symlink(elsewhere.path, folder.path / "a/more");
@@ -96,20 +96,21 @@ TEST_CASE("Links are followed, but never in circles") {
 }
 
 TEST_CASE("Folders without classes or pictures are refused") {
-  const TemporaryFolder folder;
+  const Folder folder;
   folder.put("1.jpg");
   CHECK_THROWS_WITH_AS(tl::list_image_folder(folder),
-                       ("image folder " + folder.name() + ": there are no class folders in it").c_str(),
+                       ("image folder " + folder.path.string() + ": there are no class folders in it").c_str(),
                        tl::UsageError);
   fs::create_directory(folder.path / "a");
   CHECK_THROWS_WITH_AS(tl::list_image_folder(folder),
-                       ("image folder " + folder.name() + ": there are no pictures in it").c_str(), tl::UsageError);
-  CHECK_THROWS_AS(tl::list_image_folder(folder.name() + "/none"), tl::IoError);
-  CHECK_THROWS_AS(tl::open_image_folder(folder.name() + "/1.jpg"), tl::IoError);
+                       ("image folder " + folder.path.string() + ": there are no pictures in it").c_str(),
+                       tl::UsageError);
+  CHECK_THROWS_AS(tl::list_image_folder(folder / "none"), tl::IoError);
+  CHECK_THROWS_AS(tl::open_image_folder(folder / "1.jpg"), tl::IoError);
 }
 
 TEST_CASE("train and val, or classes alone") {
-  const TemporaryFolder folder;
+  const Folder folder;
   for (const char* file : {"train/a/1.jpg", "train/b/2.jpg", "val/b/3.jpg", "test/a/4.jpg"}) folder.put(file);
   const Warnings warnings;
   const tl::ImageFolder both = tl::open_image_folder(folder);
@@ -125,7 +126,7 @@ TEST_CASE("train and val, or classes alone") {
   fs::remove_all(folder.path / "test");
   CHECK_FALSE(tl::open_image_folder(folder).val);
 
-  const TemporaryFolder plain;  // a class may be called train
+  const Folder plain;  // a class may be called train
   for (const char* file : {"train/1.jpg", "plane/2.jpg"}) plain.put(file);
   const tl::ImageFolder alone = tl::open_image_folder(plain);
   CHECK(alone.train.classes == std::vector<std::string>{"plane", "train"});
@@ -133,25 +134,25 @@ TEST_CASE("train and val, or classes alone") {
 }
 
 TEST_CASE("A validation class that was not trained is refused") {
-  const TemporaryFolder folder;
+  const Folder folder;
   for (const char* file : {"train/a/1.jpg", "train/b/2.jpg", "val/c/3.jpg", "val/a/3.jpg"}) folder.put(file);
   CHECK_THROWS_WITH_AS(tl::open_image_folder(folder),
-                       ("image folder " + folder.name() + "/val: unknown classes c. The model knows: a, b").c_str(),
+                       ("image folder " + folder / "val" + ": unknown classes c. The model knows: a, b").c_str(),
                        tl::UsageError);
 }
 
 TEST_CASE("The classes of a model fix the labels") {
-  const TemporaryFolder folder;
+  const Folder folder;
   for (const char* file : {"a/1.jpg", "b/2.jpg"}) folder.put(file);
   CHECK(tl::list_image_folder(folder, {.classes = {"b", "a"}}).labels() == std::vector<int64_t>{0, 1});
   CHECK(names(tl::list_image_folder(folder, {.classes = {"b", "a"}})) == std::vector<std::string>{"2.jpg", "1.jpg"});
 }
 
 TEST_CASE("verify lists broken pictures and passes the others") {
-  const TemporaryFolder folder;
+  const Folder folder;
   fs::create_directory(folder.path / "a");
   const tl::Image picture(8, 8);
-  tl::save_png(folder.name() + "/a/good.png", picture);
+  tl::save_png(folder / "a/good.png", picture);
   const std::string whole = tl::encode_png(picture);
   std::ofstream(folder.path / "a/cut.png", std::ios::binary) << whole.substr(0, whole.size() - 9);
   folder.put("a/empty.jpg");

@@ -7,7 +7,7 @@
 #include <set>
 #include <thread>
 
-#include "io/folder.hpp"
+#include "folder.hpp"
 #include "tl/core/log.hpp"
 
 namespace {

@@ -6,11 +6,11 @@
 #include <numeric>
 #include <set>
 
-#include "data/temporary_folder.hpp"
+#include "folder.hpp"
 #include "support.hpp"
 #include "tl/core/error.hpp"
 
-using tl_test::TemporaryFolder;
+using tl_test::Folder;
 
 namespace {
 
@@ -118,11 +118,11 @@ TEST_CASE("FR20: groups are read from the paths by a regular expression") {
 }
 
 TEST_CASE("FR20: pictures with equal bytes on both sides are counted") {
-  const TemporaryFolder folder;
+  const Folder folder;
   tl::Samples train, val;
   const auto add = [&](tl::Samples& side, const char* name, const char* bytes) {
     folder.put(name, bytes);
-    side.items.push_back({folder.name() + "/" + name, 0});
+    side.items.push_back({folder / name, 0});
   };
   add(train, "t0", "aaaa");
   add(train, "t1", "bbbb");
@@ -134,7 +134,7 @@ TEST_CASE("FR20: pictures with equal bytes on both sides are counted") {
   add(val, "v3", "cc");
   CHECK(tl::equal_pictures(train, val) == tl::EqualPairs{{1, 0}, {3, 3}});
   CHECK(tl::equal_pictures(train, {}).empty());
-  val.items.push_back({folder.name() + "/none", 0});
+  val.items.push_back({folder / "none", 0});
   CHECK_THROWS_AS(tl::equal_pictures(train, val), tl::IoError);
 
   const std::vector<uint8_t> rows = {1, 2, 3, 4, 1, 2}, others = {3, 3, 3, 4};

@@ -2,36 +2,23 @@
 #include "tl/io/file.hpp"
 
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <fstream>
-#include <iterator>
 #include <stdexcept>
 
-#include "support.hpp"
+#include "folder.hpp"
+#include "io/failures.hpp"
 #include "tl/core/error.hpp"
 
 namespace fs = std::filesystem;
 
 namespace {
 
-/// A folder that vanishes with the test.
-struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "tl-file-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~Folder() { fs::remove_all(path); }
-  std::string operator/(const char* name) const { return (path / name).string(); }
-  size_t entries() const { return static_cast<size_t>(std::distance(fs::directory_iterator(path), {})); }
-};
+using tl_test::Folder;
+using tl_test::put_file;
 
-void put(const std::string& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
 std::string get(const std::string& path) { return tl::read_file(path, 1 << 30); }
 
 void write(const std::string& path, const std::string& bytes) {
@@ -45,7 +32,7 @@ TEST_CASE("read_file reads the whole file and keeps to its limit") {
   const std::string path = folder / "a";
   for (const size_t size : {0u, 1u, 65535u, 65536u, 200000u}) {
     const std::string bytes(size, 'x');
-    put(path, bytes);
+    put_file(path, bytes);
     CHECK(get(path) == bytes);
     CHECK(tl::read_file(path, size) == bytes);
     CHECK(tl::file_size(path) == size);
@@ -66,7 +53,7 @@ TEST_CASE("read_file stops at its limit on an endless device") {
 TEST_CASE("MappedFile shows the file's bytes and moves") {
   const Folder folder;
   const std::string path = folder / "a";
-  put(path, "hello");
+  put_file(path, "hello");
   tl::MappedFile file(path);
   REQUIRE(file.bytes().size() == 5);
   CHECK(file.bytes()[4] == std::byte{'o'});
@@ -77,7 +64,7 @@ TEST_CASE("MappedFile shows the file's bytes and moves") {
   assigned = std::move(moved);
   CHECK(assigned.bytes()[0] == std::byte{'h'});
 
-  put(path, "");
+  put_file(path, "");
   CHECK(tl::MappedFile(path).bytes().empty());
   CHECK_THROWS_AS(tl::MappedFile(folder / "none"), tl::IoError);
   CHECK_THROWS_WITH_AS(tl::MappedFile(folder.path.string()),
@@ -107,7 +94,7 @@ TEST_CASE("write_atomically writes small and large pieces in order") {
 
 TEST_CASE("write_atomically keeps links and permissions, and writes to devices directly") {
   const Folder folder;
-  put(folder / "real", "old");
+  put_file(folder / "real", "old");
   REQUIRE(::chmod((folder / "real").c_str(), 0640) == 0);
   fs::create_symlink("real", folder / "link");
   write(folder / "link", "new");
@@ -126,7 +113,7 @@ TEST_CASE("write_atomically keeps links and permissions, and writes to devices d
 TEST_CASE("FR05: a writer that throws leaves the old file and nothing beside it") {
   const Folder folder;
   const std::string path = folder / "a";
-  put(path, "old");
+  put_file(path, "old");
   CHECK_THROWS_AS(tl::write_atomically(path,
                                        [](tl::FileWriter& out) {
                                          out.write(std::string(100000, 'n'));
@@ -143,16 +130,12 @@ TEST_CASE("FR05: a full disk gives an error and the old file stays") {
   // A limit on the size of files stands in for a disk that fills up in the middle.
   const Folder folder;
   const std::string path = folder / "a";
-  put(path, "old");
-  rlimit before{};
-  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
-  const auto handler = ::signal(SIGXFSZ, SIG_IGN);
-  const rlimit small{100000, before.rlim_max};
-  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
-  CHECK_THROWS_WITH_AS(write(path, std::string(200000, 'n')), ("cannot write " + path + ": File too large").c_str(),
-                       tl::IoError);
-  REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
-  ::signal(SIGXFSZ, handler);
+  put_file(path, "old");
+  {
+    const tl_test::FullDisk full(100000);
+    CHECK_THROWS_WITH_AS(write(path, std::string(200000, 'n')), ("cannot write " + path + ": File too large").c_str(),
+                         tl::IoError);
+  }
   CHECK(get(path) == "old");
   CHECK(folder.entries() == 1);
 }
@@ -160,7 +143,7 @@ TEST_CASE("FR05: a full disk gives an error and the old file stays") {
 TEST_CASE("FR05: a killed writer leaves the old file, and its leftovers are ignored") {
   const Folder folder;
   const std::string path = folder / "a";
-  put(path, "old");
+  put_file(path, "old");
   const pid_t child = ::fork();
   if (child == 0) {
     tl::write_atomically(path, [](tl::FileWriter& out) {
@@ -177,7 +160,7 @@ TEST_CASE("FR05: a killed writer leaves the old file, and its leftovers are igno
 
   // Leftovers of this very process id, from before a restart.
   for (int i = 0; i < 100; ++i)
-    put(folder / (".a.tmp-" + std::to_string(::getpid()) + "-" + std::to_string(i)).c_str(), "?");
+    put_file(folder / (".a.tmp-" + std::to_string(::getpid()) + "-" + std::to_string(i)), "?");
   write(path, "new");
   CHECK(get(path) == "new");
 }

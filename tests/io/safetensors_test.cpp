@@ -5,7 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "io/folder.hpp"
+#include "folder.hpp"
+#include "io/failures.hpp"
 
 namespace {
 

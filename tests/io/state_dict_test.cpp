@@ -3,7 +3,8 @@
 
 #include <cmath>
 
-#include "io/folder.hpp"
+#include "folder.hpp"
+#include "io/failures.hpp"
 #include "tl/nn/conv.hpp"
 #include "tl/nn/freeze.hpp"
 #include "tl/nn/linear.hpp"

@@ -4,7 +4,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "io/folder.hpp"
+#include "folder.hpp"
+#include "io/failures.hpp"
 #include "tl/core/log.hpp"
 #include "tl/nn/freeze.hpp"
 #include "tl/train/fit.hpp"
