@@ -4,7 +4,7 @@
 // in blocks whose length follows from k alone, so neither the split of m and n nor the number of threads changes a bit.
 //   Left    gives rows of A for a range of k, from where they lie or copied into a buffer (a gather, for convolutions);
 //   Right   packs a range of B into panels as wide as a tile;
-//   Result  takes finished tiles.
+//   Result  takes finished tiles: whole ones from registers where takes_sums(), else from a buffer.
 
 /// The tile: its accumulators, the vectors of B and one number of A fill the registers of this instruction set.
 template <class T>
@@ -39,6 +39,16 @@ struct Ahead {
   int64_t step;
 };
 
+/// Where a tile of sums goes: C = bounded(activation, sums + C + bias + residual), each only where there is one.
+template <class T>
+struct TileStore {
+  T* c = nullptr;
+  int64_t stride = 0;                            // from row to row of C, and of the residual
+  bool adds = false;                             // to what C holds
+  const T *bias = nullptr, *residual = nullptr;  // those of the tile
+  Activation activation = Activation::none;      // one that needs more than bounds is left to others
+};
+
 /// The distance of rows that are copied side by side: an odd number of cache lines, lest they share cache sets.
 template <class T>
 constexpr int64_t copied_stride(int64_t k) {
@@ -46,9 +56,19 @@ constexpr int64_t copied_stride(int64_t k) {
   return (divide_up(k, kLine) | 1) * kLine;
 }
 
-/// out[kRows, kVectors * lanes] = a[kRows, k] * b[k, kVectors * lanes]
+/// Applies change(sum, row, vector) to all sums of a tile.
+template <class T, int kRows, int kVectors, class Change>
+TL_ALWAYS_INLINE void change_sums(Vec<T> (&sums)[kRows][kVectors], const Change& change) {
+  TL_UNROLL
+  for (int i = 0; i < kRows; ++i) {
+    TL_UNROLL
+    for (int v = 0; v < kVectors; ++v) sums[i][v] = change(sums[i][v], i, v);
+  }
+}
+
+/// a[kRows, k] * b[k, kVectors * lanes], stored as `out` says.
 template <class T, int kRows, int kVectors>
-TL_NOINLINE void multiply_tile(int64_t k, const RowView<T>& a, Ahead<T> ahead, const T* b, T* out) {
+TL_NOINLINE void multiply_tile(int64_t k, const RowView<T>& a, Ahead<T> ahead, const T* b, const TileStore<T>& out) {
   constexpr int64_t kLanes = Vec<T>::kLanes;
   constexpr int kGroup = 5;  // rows 0 to 4 of a group are addressed as base + {0, 1, 2, 3, 4} * stride
   Vec<T> sums[kRows][kVectors];
@@ -77,15 +97,32 @@ TL_NOINLINE void multiply_tile(int64_t k, const RowView<T>& a, Ahead<T> ahead, c
     for (int g = 0; g * kGroup < kRows; ++g) group[g] += k_stride;
     b += kVectors * kLanes;
   }
+  T* row = out.c;
+  const int64_t stride = out.stride;
+  if (out.adds)
+    change_sums(sums, [=](Vec<T> sum, int i, int v)
+                          TL_INLINE_LAMBDA { return sum + Vec<T>::load(row + i * stride + v * kLanes); });
+  if (const T* const bias = out.bias)
+    change_sums(sums, [=](Vec<T> sum, int, int v) TL_INLINE_LAMBDA { return sum + Vec<T>::load(bias + v * kLanes); });
+  if (const T* const residual = out.residual)
+    change_sums(sums, [=](Vec<T> sum, int i, int v)
+                          TL_INLINE_LAMBDA { return sum + Vec<T>::load(residual + i * stride + v * kLanes); });
+  if (out.activation == Activation::relu)
+    change_sums(sums, [](Vec<T> sum, int, int) TL_INLINE_LAMBDA { return relu_fn::value(sum); });
+  else if (out.activation == Activation::relu6)
+    change_sums(sums, [](Vec<T> sum, int, int) TL_INLINE_LAMBDA { return relu6_fn::value(sum); });
   TL_UNROLL
-  for (int i = 0; i < kRows; ++i) {
+  for (int i = 0; i < kRows; ++i, row += stride) {
     TL_UNROLL
-    for (int v = 0; v < kVectors; ++v) sums[i][v].store(out + (i * kVectors + v) * kLanes);
+    for (int v = 0; v < kVectors; ++v) {
+      __builtin_prefetch(row + kRows * stride + v * kLanes, 1);  // the rows below are next
+      sums[i][v].store(row + v * kLanes);
+    }
   }
 }
 
 template <class T>
-using MultiplyTile = void (*)(int64_t k, const RowView<T>& a, Ahead<T> ahead, const T* b, T* out);
+using MultiplyTile = void (*)(int64_t k, const RowView<T>& a, Ahead<T> ahead, const T* b, const TileStore<T>& out);
 
 /// multiply_tile for each number of rows, so that the rows at the end cost no more than they are.
 template <class T, int kVectors, int... kRowsLessOne>
@@ -195,8 +232,16 @@ struct Product {
         const int64_t next = (j - panel_first) * share;
         const Ahead<T> ahead =
             view.next && next < rows ? Ahead<T>{view.next + next * view.next_stride, share} : Ahead<T>{view.data, 0};
-        pick_multiply_tile<T>(rows, width)(k_count, view, ahead, packed + col * k_count, tile);
-        result.store(tile, width, row, rows, col_first + col, count, k_first == 0, k_first + k_count == k);
+        const bool first_block = k_first == 0, last_block = k_first + k_count == k;
+        const auto product = pick_multiply_tile<T>(rows, width);
+        const T* const panel_of_b = packed + col * k_count;
+        if (count == width && result.takes_sums()) {
+          product(k_count, view, ahead, panel_of_b, result.whole_tile(row, col_first + col, first_block, last_block));
+          if (last_block) result.smooth(row, rows, col_first + col, count);
+        } else {
+          product(k_count, view, ahead, panel_of_b, {tile, width});
+          result.store(tile, width, row, rows, col_first + col, count, first_block, last_block);
+        }
       }
     }
   }
@@ -343,6 +388,25 @@ struct StoreTiles {
   const T *bias = nullptr, *residual = nullptr;  // [n]; like C
   Activation activation = Activation::none;
 
+  /// Whether whole_tile() can say all that there is to do, but for smooth().
+  bool takes_sums() const { return std::is_same_v<Rows, EvenRows> && alpha == 1 && (beta == 0 || beta == 1); }
+
+  TileStore<T> whole_tile(int64_t row, int64_t col, bool first_block, bool last_block) const {
+    const int64_t at = place.offset(row) + col;
+    TileStore<T> out{c + at, place.offset(1), !first_block || beta != 0};
+    if (!last_block) return out;
+    if (bias) out.bias = bias + col;
+    if (residual) out.residual = residual + at;
+    out.activation = activation;
+    return out;
+  }
+
+  void smooth(int64_t row_first, int64_t rows, int64_t col_first, int64_t cols) const {
+    if (activation <= Activation::relu6) return;
+    for (int64_t i = 0; i < rows; ++i) smooth_in_place(activation, c + place.offset(row_first + i) + col_first, cols);
+  }
+
+  /// A tile from a buffer, of which `cols` columns count.
   void store(const T* tile, int64_t width, int64_t row_first, int64_t rows, int64_t col_first, int64_t cols,
              bool first_block, bool last_block) const {
     constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
