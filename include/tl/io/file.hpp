@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -11,6 +12,10 @@
 
 namespace tl::inline TL_ABI {
 
+namespace detail {
+class Descriptor;
+}
+
 /// Reads a whole file (or pipe).
 /// Errors: IoError when it cannot be read, is a folder, or holds more than `max_bytes`.
 std::string read_file(const std::string& path, uint64_t max_bytes);
@@ -19,7 +24,8 @@ std::string read_file(const std::string& path, uint64_t max_bytes);
 uint64_t file_size(const std::string& path);
 
 /// A regular file, mapped read-only into memory: its pages are read when they are touched, and shared with the system's
-/// cache. The file must not be shortened by another program meanwhile: the system answers that with SIGBUS.
+/// cache. The file must not be changed in place meanwhile: new bytes show through, and the system answers a read behind
+/// a new end with SIGBUS. Replacing it by another one of its name, as write_atomically does, is safe.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -32,8 +38,15 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::string& path() const { return path_; }
 
+  /// The same file mapped once more, to be written: a page is copied when it is first written to, and neither the file
+  /// nor another mapping sees the change. Errors: IoError.
+  MappedFile copy_on_write() const;
+
  private:
+  void map(int protection);
+
   std::string path_;
+  std::shared_ptr<const detail::Descriptor> file_;
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
 };

@@ -125,22 +125,35 @@ TL_INLINE uint64_t file_size(const std::string& path) {
 
 TL_INLINE MappedFile::MappedFile(const std::string& path) : path_(path) {
   // A pipe without a writer would block the opening.
-  const detail::Descriptor file(path, O_RDONLY | O_NONBLOCK);
+  file_ = std::make_shared<const detail::Descriptor>(path, O_RDONLY | O_NONBLOCK);
   struct stat info {};
-  if (!file.is_open() || ::fstat(file.get(), &info) != 0) detail::fail_io("cannot open ", path);
+  if (!file_->is_open() || ::fstat(file_->get(), &info) != 0) detail::fail_io("cannot open ", path);
   require<IoError>(S_ISREG(info.st_mode), "cannot map ", path, ": it is not a regular file");
-  if (info.st_size == 0) return;  // the system maps no empty files
-  void* data = ::mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_PRIVATE, file.get(), 0);
-  if (data == MAP_FAILED) detail::fail_io("cannot map ", path);
-  data_ = static_cast<const std::byte*>(data);
   size_ = static_cast<size_t>(info.st_size);
+  map(PROT_READ);
 }
 
-TL_INLINE MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+TL_INLINE void MappedFile::map(int protection) {
+  if (size_ == 0) return;  // the system maps no empty files
+  void* data = ::mmap(nullptr, size_, protection, MAP_PRIVATE, file_->get(), 0);
+  if (data == MAP_FAILED) detail::fail_io("cannot map ", path_);
+  data_ = static_cast<const std::byte*>(data);
+}
+
+TL_INLINE MappedFile MappedFile::copy_on_write() const {
+  MappedFile out;
+  out.path_ = path_;
+  out.file_ = file_;
+  out.size_ = size_;
+  out.map(PROT_READ | PROT_WRITE);
+  return out;
+}
+
+TL_INLINE MappedFile::MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
 
 TL_INLINE MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
+  std::swap(file_, other.file_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;

@@ -15,7 +15,8 @@ using Metadata = std::map<std::string, std::string>;
 /// An opened file. Its tensors are views of the mapping, read-only, and keep it alive.
 ///
 /// Everything is checked before it is believed: the header's length and JSON, duplicate names, types, shapes whose size
-/// overflows or does not equal the bytes claimed, overlaps, holes, and the end of the file.
+/// overflows or does not equal the bytes claimed, overlaps, holes, and the end of the file. Numbers are not looked at
+/// (BOOL's are): a NaN is one.
 /// Errors: IoError, FormatError (file, tensor, byte).
 /// Format: https://github.com/huggingface/safetensors
 class SafetensorsFile {
@@ -38,7 +39,15 @@ class SafetensorsFile {
   /// not.
   Tensor tensor(const std::string& name) const;
 
+  /// The file mapped once more, for `tensor_in`: see MappedFile::copy_on_write.
+  std::shared_ptr<MappedFile> copy_on_write() const;
+  /// The numbers as a tensor that may be changed and keeps `pages`, from copy_on_write, alive; what is not changed needs
+  /// no memory of this process. Errors: as tensor.
+  Tensor tensor_in(const std::shared_ptr<MappedFile>& pages, const std::string& name) const;
+
  private:
+  Tensor view(const std::string& name, FunctionRef<Tensor(size_t at, const Shape& shape, DType dtype)> make) const;
+
   std::string path_;
   std::shared_ptr<MappedFile> mapping_;
   std::shared_ptr<Storage> storage_;

@@ -233,7 +233,8 @@ TL_INLINE SafetensorsFile::SafetensorsFile(const std::string& path)
   storage_ = std::make_shared<Storage>(const_cast<std::byte*>(bytes.data()), bytes.size(), false, mapping_);
 }
 
-TL_INLINE Tensor SafetensorsFile::tensor(const std::string& name) const {
+TL_INLINE Tensor SafetensorsFile::view(
+    const std::string& name, FunctionRef<Tensor(size_t at, const Shape& shape, DType dtype)> make) const {
   const auto found = entries_.find(name);
   require<UsageError>(found != entries_.end(), path_, ": there is no tensor \"", name, "\"");
   const Entry& entry = found->second;
@@ -243,10 +244,29 @@ TL_INLINE Tensor SafetensorsFile::tensor(const std::string& name) const {
   if (type->dtype == DType::boolean)
     for (const std::byte value : mapping_->bytes().subspan(at, entry.end - entry.begin))
       if (value > std::byte{1}) throw FormatError(path_, name, at, "BOOL holds something other than 0 and 1");
-  if (at % type->bytes == 0) return Tensor::view_of(storage_, at, entry.shape, *type->dtype);
+  if (at % type->bytes == 0) return make(at, entry.shape, *type->dtype);
   Tensor copy = Tensor::empty(entry.shape, *type->dtype);  // the format does not promise alignment
   if (copy.numel() > 0) std::memcpy(copy.raw_mutable_data(), mapping_->bytes().data() + at, copy.bytes());
   return copy;
+}
+
+TL_INLINE Tensor SafetensorsFile::tensor(const std::string& name) const {
+  return view(name, [&](size_t at, const Shape& shape, DType dtype) {
+    return Tensor::view_of(storage_, at, shape, dtype);
+  });
+}
+
+TL_INLINE std::shared_ptr<MappedFile> SafetensorsFile::copy_on_write() const {
+  return std::make_shared<MappedFile>(mapping_->copy_on_write());
+}
+
+TL_INLINE Tensor SafetensorsFile::tensor_in(const std::shared_ptr<MappedFile>& pages, const std::string& name) const {
+  // A storage of its own, since a storage's version is that of all that it holds.
+  return view(name, [&](size_t at, const Shape& shape, DType dtype) {
+    const size_t bytes = static_cast<size_t>(shape.numel()) * size_of(dtype);
+    auto* data = const_cast<std::byte*>(pages->bytes().data()) + at;
+    return Tensor::view_of(std::make_shared<Storage>(data, bytes, true, pages), 0, shape, dtype);
+  });
 }
 
 TL_INLINE void write_safetensors(const std::string& path, std::vector<NamedTensor> tensors, const Metadata& metadata) {

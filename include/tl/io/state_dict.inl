@@ -20,6 +20,11 @@ TL_INLINE Shape file_shape(const Shape& shape, nn::FileLayout layout) {
   return layout == nn::FileLayout::oihw ? Shape{shape[0], shape[3], shape[1], shape[2]} : shape;
 }
 
+/// Whether permuting a weight of this shape in the file, [O, I, kH, kW], to [O, kH, kW, I] moves no number.
+TL_INLINE bool lies_alike(const Shape& file_shape, nn::FileLayout layout) {
+  return layout == nn::FileLayout::same || file_shape[1] == 1 || file_shape[2] * file_shape[3] == 1;
+}
+
 /// One place of the network that a file can fill.
 struct Slot {
   std::string name;
@@ -248,6 +253,7 @@ TL_INLINE LoadReport load_state_dict(nn::Module& net, const SafetensorsFile& fil
   require<StateDictError>(report.matched > 0 || report.total == 0, "load: ", file.path(), " has none of the network's ",
                           report.total, " tensors: nothing would be loaded");
 
+  const std::shared_ptr<MappedFile> pages = file.copy_on_write();
   for (const auto& slot : slots) {
     const auto fill = filled.find(slot.name);
     if (fill == filled.end()) continue;
@@ -257,7 +263,11 @@ TL_INLINE LoadReport load_state_dict(nn::Module& net, const SafetensorsFile& fil
       continue;
     }
     const NoGrad no_grad;
-    Tensor value = file.tensor(names.stored().at(fill->second)).to(slot.value().dtype());
+    Tensor value = file.tensor_in(pages, names.stored().at(fill->second)).to(slot.value().dtype());
+    if (slot.value().device().is_cpu() && detail::lies_alike(value.shape(), slot.layout())) {
+      slot.value().adopt_storage(value.alias(slot.value().shape()));
+      continue;
+    }
     if (slot.layout() == nn::FileLayout::oihw) value = permute(value, {0, 2, 3, 1});
     slot.value().copy_from(value.to(slot.value().device()));
   }

@@ -106,12 +106,15 @@ TL_INLINE ImageModel load_image_model(const std::string& path, const std::string
     throw FormatError(
         path, "__metadata__ arch", 8,
         text("tl has no architecture \"", in_file.substr(0, 100), "\". ", nn::nearest_names(in_file, model_names())));
-  const int64_t asked_classes = options.classes;
-  auto probe = create(out.info.arch, options);
-  require<StateDictError>(activation.empty() || activation == probe->activation(), path,
+  {
+    const nn::SkipInit skip;
+    out.net = create(out.info.arch, options);
+  }
+  ImageClassifier& net = *out.net;
+  require<StateDictError>(activation.empty() || activation == net.activation(), path,
                           ": was trained with the activation \"", activation, "\"; tl's ", out.info.arch, " has \"",
-                          probe->activation(), "\"");
-  for (const auto& module : nn::named_modules(*probe))
+                          net.activation(), "\"");
+  for (const auto& module : nn::named_modules(net))
     if (const auto* conv = dynamic_cast<const nn::Conv2d*>(module.module); conv && conv->config.kernel.h > 1)
       require<StateDictError>(conv->config.padding.same == options.same_padding.value_or(conv->config.padding.same),
                               path, ": wants ",
@@ -120,20 +123,23 @@ TL_INLINE ImageModel load_image_model(const std::string& path, const std::string
   LoadOptions load;
   std::string head_weight;                          // its name in the file
   for (const auto& [name, entry] : file.entries())  // whatever prefix the file's names carry
-    if (name == probe->head_name() + ".weight" || name.ends_with("." + probe->head_name() + ".weight"))
-      head_weight = name;
-  if (head_weight.empty()) load.partial = {probe->head_name() + ".**"};
-  else {
+    if (name == net.head_name() + ".weight" || name.ends_with("." + net.head_name() + ".weight")) head_weight = name;
+  if (head_weight.empty()) {
+    load.partial = {net.head_name() + ".**"};
+    net.replace_head(options.classes);
+  } else {
     const Shape& shape = file.entries().at(head_weight).shape;
-    const int64_t width = detail::head_weight(*probe).numel() / options.classes;
+    const int64_t width = detail::head_weight(net).numel() / options.classes;
     const bool fits = shape.rank() > 0 && shape.numel() > 0 && shape.numel() / shape[0] == width;
-    if (fits) options.classes = shape[0];  // other shapes are refused by name
+    if (fits && shape[0] != options.classes) {  // other shapes are refused by name
+      const nn::SkipInit skip;
+      net.replace_head(options.classes = shape[0]);
+    }
   }
-  out.net = options.classes == asked_classes ? std::move(probe) : create(out.info.arch, options);
-  out.report = load_state_dict(*out.net, file, load);
+  out.report = load_state_dict(net, file, load);
 
   out.info.options = options;
-  out.info.preprocess = out.net->preprocess();
+  out.info.preprocess = net.preprocess();
   detail::read_entry(file, "preprocess", [&](const detail::Json& json) {
     out.info.preprocess = detail::preprocess_from(json, out.info.preprocess);
   });
@@ -143,7 +149,7 @@ TL_INLINE ImageModel load_image_model(const std::string& path, const std::string
     throw FormatError(path, "__metadata__ classes", 8,
                       text(out.info.classes.size(), " names for ", options.classes, " classes"));
   detail::read_entry(file, "frozen", [&](const detail::Json& json) {
-    set_frozen_names(*out.net, json.get<std::vector<std::string>>());
+    set_frozen_names(net, json.get<std::vector<std::string>>());
   });
   return out;
 }

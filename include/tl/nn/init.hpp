@@ -1,5 +1,7 @@
 // Initial values of parameters, by the field's names.
 #pragma once
+#include <utility>
+
 #include "tl/core/random.hpp"
 #include "tl/tensor/tensor.hpp"
 
@@ -12,6 +14,24 @@ Generator& default_generator();
 void manual_seed(uint64_t seed);
 
 namespace nn {
+
+/// While it lives, what this thread creates gets no initial values: for networks that are about to be loaded, of which
+/// drawing random numbers would be most of the work. Generators move on as if the numbers had been drawn.
+class SkipInit {
+ public:
+  SkipInit() : before_(std::exchange(active(), true)) {}
+  ~SkipInit() { active() = before_; }
+  SkipInit(const SkipInit&) = delete;
+  SkipInit& operator=(const SkipInit&) = delete;
+
+  static bool& active() {
+    static thread_local bool active = false;
+    return active;
+  }
+
+ private:
+  bool before_;
+};
 
 /// Inputs and outputs of one unit of a weight [Out, In] or [Out, kH, kW, In].
 struct Fan {

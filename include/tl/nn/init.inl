@@ -17,7 +17,12 @@ namespace nn {
 namespace detail {
 
 template <class Draw>
-void fill_with(Tensor& tensor, Draw draw) {
+void fill_with(Tensor& tensor, Generator& generator, Draw draw) {
+  if (SkipInit::active()) {
+    const Generator::State at = generator.state();
+    generator.set_state({at.seed, at.position + static_cast<uint64_t>(tensor.numel())});
+    return;
+  }
   Tensor host = Tensor::empty(tensor.shape(), tensor.dtype());
   visit_floating(tensor.dtype(), "init", [&](auto type) {
     using T = typename decltype(type)::type;
@@ -36,15 +41,15 @@ TL_INLINE Fan fan_of(const Tensor& weight) {
 }
 
 TL_INLINE void uniform_(Tensor& tensor, double low, double high, Generator& generator) {
-  detail::fill_with(tensor, [&] { return generator.uniform(low, high); });
+  detail::fill_with(tensor, generator, [&] { return generator.uniform(low, high); });
 }
 
 TL_INLINE void normal_(Tensor& tensor, double mean, double deviation, Generator& generator) {
-  detail::fill_with(tensor, [&] { return mean + deviation * generator.normal(); });
+  detail::fill_with(tensor, generator, [&] { return mean + deviation * generator.normal(); });
 }
 
 TL_INLINE void trunc_normal_(Tensor& tensor, double deviation, Generator& generator) {
-  detail::fill_with(tensor, [&] {
+  detail::fill_with(tensor, generator, [&] {
     double value = generator.normal();
     while (std::abs(value) > 2) value = generator.normal();
     return deviation * value;
