@@ -74,6 +74,27 @@ TEST_CASE("MappedFile shows the file's bytes and moves") {
   CHECK_THROWS_AS(tl::MappedFile{pipe}, tl::IoError);  // and does not wait for a writer
 }
 
+TEST_CASE("a mapping is written without changing the file or another mapping, also after the file was replaced") {
+  const Folder folder;
+  const std::string path = folder / "a";
+  put_file(path, "0123456789");
+  const tl::MappedFile file(path);
+  write(path, "another");
+  tl::MappedFile first = file.copy_on_write(), second = file.copy_on_write();
+  first.writable_bytes()[3] = std::byte{'x'};
+  const auto text_of = [](const tl::MappedFile& mapped) {
+    return std::string(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size());
+  };
+  CHECK(text_of(first) == "012x456789");
+  CHECK(text_of(second) == "0123456789");
+  CHECK(text_of(file) == "0123456789");
+  CHECK(get(path) == "another");
+  CHECK(tl::MappedFile(path).writable_bytes().empty());
+
+  put_file(path, "");
+  CHECK(tl::MappedFile(path).copy_on_write().bytes().empty());
+}
+
 TEST_CASE("write_atomically writes small and large pieces in order") {
   const Folder folder;
   const std::string path = folder / "a", large(300000, 'l');

@@ -108,6 +108,45 @@ TEST_CASE("weights and buffers come back to the bit, and files keep PyTorch's OI
           CHECK(oihw.data<float>()[((o * 2 + i) * 3 + h) * 3 + w] == ohwi.data<float>()[((o * 3 + h) * 3 + w) * 2 + i]);
 }
 
+TEST_CASE("what needs no conversion stays in the file, mapped: a change reaches neither the file nor another network") {
+  const Folder folder;
+  write_safetensors(folder / "a.safetensors", weights_of(5));
+  const std::string bytes = read_file(folder / "a.safetensors", 1 << 20);
+  const SafetensorsFile file(folder / "a.safetensors");
+  Net first, second;
+  load_state_dict(first, file);
+  load_state_dict(second, file);
+  const auto loaded = bytes_of(first);
+
+  const int64_t live = memory_stats().live_bytes;
+  Net third;
+  const int64_t with_net = memory_stats().live_bytes;
+  load_state_dict(third, file);
+  const int64_t conv = 4 * 3 * 3 * 2 * 4, block = (conv + 63) / 64 * 64;  // its numbers have another order in memory
+  CHECK(memory_stats().live_bytes == live + block);
+  CHECK(with_net > live + block);
+
+  Tensor& weight = first.fc.weight.value();
+  const uint64_t version = weight.storage()->version();
+  const Tensor other = first.fc.bias;
+  const uint64_t other_version = other.storage()->version();
+  weight.mutable_data<float>()[0] = 1e6f;
+  CHECK(weight.storage()->version() != version);
+  CHECK(other.storage()->version() == other_version);
+  weight.set_grad(Tensor::ones(weight.shape()));
+  weight.mutable_data<float>()[11] = 7;
+  CHECK(bytes_of(second) == loaded);
+  CHECK(bytes_of(third) == loaded);
+  CHECK(bytes_of(file.tensor("fc.weight")) == loaded.at("fc.weight"));
+  CHECK(read_file(folder / "a.safetensors", 1 << 20) == bytes);
+
+  // The pages outlive the file object and its name.
+  Net fourth;
+  load_state_dict(fourth, SafetensorsFile(folder / "a.safetensors"));
+  write_safetensors(folder / "a.safetensors", weights_of(6));
+  CHECK(bytes_of(fourth) == loaded);
+}
+
 TEST_CASE("f16, bf16 and f64 are converted; whole numbers are not taken for weights") {
   const Folder folder;
   for (const DType dtype : {DType::f16, DType::bf16, DType::f64}) {

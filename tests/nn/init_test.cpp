@@ -107,4 +107,43 @@ TEST_CASE("initialising keeps the tensor, its type and its wish for a gradient")
   CHECK(handle.requires_grad());
 }
 
+TEST_CASE("initial values do not depend on the number of threads, and end the generator at one position a number") {
+  const auto draw = [](int threads, auto fill) {
+    const int before = tl::threads();
+    tl::set_threads(threads);
+    tl::Generator generator(7);
+    Tensor x = Tensor::empty({77, 311});
+    fill(x, generator);
+    tl::set_threads(before);
+    CHECK(generator.state() == tl::Generator::State{7, 77 * 311});
+    return std::vector<float>(x.values<float>().begin(), x.values<float>().end());
+  };
+  const auto uniform = [](Tensor& x, tl::Generator& g) { nn::uniform_(x, -1, 2, g); };
+  const auto normal = [](Tensor& x, tl::Generator& g) { nn::normal_(x, 0.5, 2, g); };
+  const auto truncated = [](Tensor& x, tl::Generator& g) { nn::trunc_normal_(x, 0.02, g); };
+  CHECK(draw(1, uniform) == draw(2, uniform));
+  CHECK(draw(1, normal) == draw(2, normal));
+  CHECK(draw(1, truncated) == draw(2, truncated));
+
+  tl::Generator one_by_one(7);
+  for (const float value : draw(2, normal)) REQUIRE(value == static_cast<float>(0.5 + 2 * one_by_one.normal()));
+}
+
+TEST_CASE("SkipInit draws nothing, moves the generator on, and ends with its scope") {
+  tl::manual_seed(3);
+  const nn::Linear drawn(40, 30);
+  const auto after = tl::default_generator().state();
+  tl::manual_seed(3);
+  {
+    const nn::SkipInit skip;
+    const nn::SkipInit nested;
+    const nn::Linear skipped(40, 30);
+    CHECK(tl::default_generator().state() == after);
+  }
+  CHECK_FALSE(nn::SkipInit::active());
+  tl::manual_seed(3);
+  const nn::Linear again(40, 30);
+  CHECK(std::memcmp(again.weight.value().raw_data(), drawn.weight.value().raw_data(), 40 * 30 * sizeof(float)) == 0);
+}
+
 }  // namespace

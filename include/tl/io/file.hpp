@@ -41,14 +41,17 @@ class MappedFile {
   /// The same file mapped once more, to be written: a page is copied when it is first written to, and neither the file
   /// nor another mapping sees the change. Errors: IoError.
   MappedFile copy_on_write() const;
+  /// The bytes of such a mapping; none of any other.
+  std::span<std::byte> writable_bytes() { return writable_ ? std::span(data_, size_) : std::span<std::byte>(); }
 
  private:
-  void map(int protection);
+  void map(bool writable);
 
   std::string path_;
   std::shared_ptr<const detail::Descriptor> file_;
-  const std::byte* data_ = nullptr;
+  std::byte* data_ = nullptr;
   size_t size_ = 0;
+  bool writable_ = false;
 };
 
 /// Where `write_atomically` lets its writer put bytes, in order.

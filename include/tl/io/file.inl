@@ -130,14 +130,15 @@ TL_INLINE MappedFile::MappedFile(const std::string& path) : path_(path) {
   if (!file_->is_open() || ::fstat(file_->get(), &info) != 0) detail::fail_io("cannot open ", path);
   require<IoError>(S_ISREG(info.st_mode), "cannot map ", path, ": it is not a regular file");
   size_ = static_cast<size_t>(info.st_size);
-  map(PROT_READ);
+  map(false);
 }
 
-TL_INLINE void MappedFile::map(int protection) {
+TL_INLINE void MappedFile::map(bool writable) {
+  writable_ = writable;
   if (size_ == 0) return;  // the system maps no empty files
-  void* data = ::mmap(nullptr, size_, protection, MAP_PRIVATE, file_->get(), 0);
+  void* data = ::mmap(nullptr, size_, PROT_READ | (writable ? PROT_WRITE : 0), MAP_PRIVATE, file_->get(), 0);
   if (data == MAP_FAILED) detail::fail_io("cannot map ", path_);
-  data_ = static_cast<const std::byte*>(data);
+  data_ = static_cast<std::byte*>(data);
 }
 
 TL_INLINE MappedFile MappedFile::copy_on_write() const {
@@ -145,7 +146,7 @@ TL_INLINE MappedFile MappedFile::copy_on_write() const {
   out.path_ = path_;
   out.file_ = file_;
   out.size_ = size_;
-  out.map(PROT_READ | PROT_WRITE);
+  out.map(true);
   return out;
 }
 
@@ -156,11 +157,12 @@ TL_INLINE MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(file_, other.file_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(writable_, other.writable_);
   return *this;
 }
 
 TL_INLINE MappedFile::~MappedFile() {
-  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (data_) ::munmap(data_, size_);
 }
 
 TL_INLINE void FileWriter::write(const void* data, size_t size) {

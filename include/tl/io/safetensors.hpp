@@ -41,8 +41,8 @@ class SafetensorsFile {
 
   /// The file mapped once more, for `tensor_in`: see MappedFile::copy_on_write.
   std::shared_ptr<MappedFile> copy_on_write() const;
-  /// The numbers as a tensor that may be changed and keeps `pages`, from copy_on_write, alive; what is not changed needs
-  /// no memory of this process. Errors: as tensor.
+  /// The numbers as a tensor that may be changed and keeps `pages`, from copy_on_write, alive; what is not changed
+  /// needs no memory of this process. Errors: as tensor.
   Tensor tensor_in(const std::shared_ptr<MappedFile>& pages, const std::string& name) const;
 
  private:

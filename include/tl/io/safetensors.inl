@@ -233,8 +233,8 @@ TL_INLINE SafetensorsFile::SafetensorsFile(const std::string& path)
   storage_ = std::make_shared<Storage>(const_cast<std::byte*>(bytes.data()), bytes.size(), false, mapping_);
 }
 
-TL_INLINE Tensor SafetensorsFile::view(
-    const std::string& name, FunctionRef<Tensor(size_t at, const Shape& shape, DType dtype)> make) const {
+TL_INLINE Tensor SafetensorsFile::view(const std::string& name,
+                                       FunctionRef<Tensor(size_t at, const Shape& shape, DType dtype)> make) const {
   const auto found = entries_.find(name);
   require<UsageError>(found != entries_.end(), path_, ": there is no tensor \"", name, "\"");
   const Entry& entry = found->second;
@@ -251,9 +251,8 @@ TL_INLINE Tensor SafetensorsFile::view(
 }
 
 TL_INLINE Tensor SafetensorsFile::tensor(const std::string& name) const {
-  return view(name, [&](size_t at, const Shape& shape, DType dtype) {
-    return Tensor::view_of(storage_, at, shape, dtype);
-  });
+  return view(name,
+              [&](size_t at, const Shape& shape, DType dtype) { return Tensor::view_of(storage_, at, shape, dtype); });
 }
 
 TL_INLINE std::shared_ptr<MappedFile> SafetensorsFile::copy_on_write() const {
@@ -264,8 +263,8 @@ TL_INLINE Tensor SafetensorsFile::tensor_in(const std::shared_ptr<MappedFile>& p
   // A storage of its own, since a storage's version is that of all that it holds.
   return view(name, [&](size_t at, const Shape& shape, DType dtype) {
     const size_t bytes = static_cast<size_t>(shape.numel()) * size_of(dtype);
-    auto* data = const_cast<std::byte*>(pages->bytes().data()) + at;
-    return Tensor::view_of(std::make_shared<Storage>(data, bytes, true, pages), 0, shape, dtype);
+    return Tensor::view_of(std::make_shared<Storage>(pages->writable_bytes().data() + at, bytes, true, pages), 0, shape,
+                           dtype);
   });
 }
 

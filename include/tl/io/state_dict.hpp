@@ -37,10 +37,10 @@ struct LoadReport {
 /// stripped where that makes more names fit, and "gamma" and "beta" of norms become "weight" and "bias". A name that
 /// the file's metadata gives as an alias of another ("a": "b") is tied to it, and what the network ties needs to be
 /// stored once. f16, bf16 and f64 are converted. Missing counters (num_batches_tracked) are left alone.
-/// On the CPU what needs no conversion is not copied but stays in the file, mapped (see MappedFile), until it is changed.
-/// Errors: StateDictError listing every missing, unexpected and misshaped name at once, with the nearest ones; also for
-/// a partial load of which nothing matches, and for what the network ties and the file has with different numbers.
-/// FormatError for an alias to nothing or in a circle. On an error the network is unchanged.
+/// On the CPU what needs no conversion is not copied but stays in the file, mapped (see MappedFile), until it is
+/// changed. Errors: StateDictError listing every missing, unexpected and misshaped name at once, with the nearest ones;
+/// also for a partial load of which nothing matches, and for what the network ties and the file has with different
+/// numbers. FormatError for an alias to nothing or in a circle. On an error the network is unchanged.
 LoadReport load_state_dict(nn::Module& net, const SafetensorsFile& file, const LoadOptions& options = {});
 
 }  // namespace tl::inline TL_ABI

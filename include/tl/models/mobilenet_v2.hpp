@@ -173,7 +173,10 @@ class MobileNetV2 : public ImageClassifier {
   Tensor classify(const Tensor& features) override { return classifier(dropout(features)); }
   std::string head_name() const override { return "classifier.1"; }
   void replace_head(int64_t classes) override {
-    classifier = nn::Linear(1280, classes);
+    classifier = [&] {
+      const nn::SkipInit skip;
+      return nn::Linear(1280, classes);
+    }();
     nn::normal_(classifier.weight.value(), 0, 0.01);
     classifier.bias.value().zero_();
   }

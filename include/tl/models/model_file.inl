@@ -148,9 +148,8 @@ TL_INLINE ImageModel load_image_model(const std::string& path, const std::string
   if (!out.info.classes.empty() && static_cast<int64_t>(out.info.classes.size()) != options.classes)
     throw FormatError(path, "__metadata__ classes", 8,
                       text(out.info.classes.size(), " names for ", options.classes, " classes"));
-  detail::read_entry(file, "frozen", [&](const detail::Json& json) {
-    set_frozen_names(net, json.get<std::vector<std::string>>());
-  });
+  detail::read_entry(file, "frozen",
+                     [&](const detail::Json& json) { set_frozen_names(net, json.get<std::vector<std::string>>()); });
   return out;
 }
 

@@ -15,8 +15,8 @@ void manual_seed(uint64_t seed);
 
 namespace nn {
 
-/// While it lives, what this thread creates gets no initial values: for networks that are about to be loaded, of which
-/// drawing random numbers would be most of the work. Generators move on as if the numbers had been drawn.
+/// While it lives, what this thread creates gets no random initial values, but undefined ones: for networks that are
+/// about to be loaded, where drawing them would be most of the work. Generators move on as if they had been drawn.
 class SkipInit {
  public:
   SkipInit() : before_(std::exchange(active(), true)) {}

@@ -1,7 +1,9 @@
 // Definitions of nn/init.hpp.
 #pragma once
+#include <algorithm>
 #include <cmath>
 
+#include "tl/core/parallel.hpp"
 #include "tl/nn/init.hpp"
 
 namespace tl::inline TL_ABI {
@@ -16,18 +18,23 @@ TL_INLINE void manual_seed(uint64_t seed) { default_generator() = Generator(seed
 namespace nn {
 namespace detail {
 
+/// Fills with the generator's next numbers, draw(generator) taking one position for each: whichever thread draws it, a
+/// number is that of its position.
 template <class Draw>
 void fill_with(Tensor& tensor, Generator& generator, Draw draw) {
-  if (SkipInit::active()) {
-    const Generator::State at = generator.state();
-    generator.set_state({at.seed, at.position + static_cast<uint64_t>(tensor.numel())});
-    return;
-  }
+  const Generator::State start = generator.state();
+  const auto at = [&](int64_t i) { return Generator::State{start.seed, start.position + static_cast<uint64_t>(i)}; };
+  generator.set_state(at(tensor.numel()));
+  if (SkipInit::active()) return;
   Tensor host = Tensor::empty(tensor.shape(), tensor.dtype());
   visit_floating(tensor.dtype(), "init", [&](auto type) {
     using T = typename decltype(type)::type;
     T* value = host.mutable_data<T>();
-    for (int64_t i = 0; i < host.numel(); ++i) value[i] = static_cast<T>(draw());
+    parallel_for(host.numel(), 1 << 12, [&](int64_t first, int64_t last) {
+      Generator own = generator;
+      own.set_state(at(first));
+      for (int64_t i = first; i < last; ++i) value[i] = static_cast<T>(draw(own));
+    });
   });
   tensor.copy_from(host);
 }
@@ -41,17 +48,18 @@ TL_INLINE Fan fan_of(const Tensor& weight) {
 }
 
 TL_INLINE void uniform_(Tensor& tensor, double low, double high, Generator& generator) {
-  detail::fill_with(tensor, generator, [&] { return generator.uniform(low, high); });
+  detail::fill_with(tensor, generator, [=](Generator& own) { return own.uniform(low, high); });
 }
 
 TL_INLINE void normal_(Tensor& tensor, double mean, double deviation, Generator& generator) {
-  detail::fill_with(tensor, generator, [&] { return mean + deviation * generator.normal(); });
+  detail::fill_with(tensor, generator, [=](Generator& own) { return mean + deviation * own.normal(); });
 }
 
 TL_INLINE void trunc_normal_(Tensor& tensor, double deviation, Generator& generator) {
-  detail::fill_with(tensor, generator, [&] {
-    double value = generator.normal();
-    while (std::abs(value) > 2) value = generator.normal();
+  detail::fill_with(tensor, generator, [=](Generator& own) {
+    double value = own.normal();
+    // Further draws are a stream's of its own, so that each number still takes one position.
+    for (Generator again(own.seed(), own.state().position); std::abs(value) > 2;) value = again.normal();
     return deviation * value;
   });
 }
