@@ -1,5 +1,21 @@
 // Activations of results that are about to be stored.
 
+/// An activation as bounds; where it has none they are NaN, which no number is beyond.
+template <class T>
+struct Bounds {
+  Vec<T> low, high;
+
+  explicit Bounds(Activation activation)
+      : low(activation == Activation::none ? std::numeric_limits<T>::quiet_NaN() : T(0)),
+        high(activation == Activation::relu6 ? T(6) : std::numeric_limits<T>::quiet_NaN()) {}
+
+  TL_ALWAYS_INLINE Vec<T> value(Vec<T> x) const { return min(high, max(low, x)); }
+  /// The gradient at x (or at value(x)).
+  TL_ALWAYS_INLINE Vec<T> gradient(Vec<T> x, Vec<T> grad_y) const {
+    return select(x <= low, Vec<T>(0), select(x >= high, Vec<T>(0), grad_y));
+  }
+};
+
 /// Those that are bounds are applied to each vector.
 template <class T>
 TL_ALWAYS_INLINE Vec<T> bounded(Activation activation, Vec<T> x) {

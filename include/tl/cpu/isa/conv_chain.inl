@@ -5,18 +5,13 @@
 template <class T>
 struct Mapping {
   const T *scale, *shift;
-  Vec<T> low, high;
+  Bounds<T> bounds;
 
-  explicit Mapping(const ChannelMap<T>& map)
-      : scale(map.scale),
-        shift(map.shift),
-        low(map.activation == Activation::none ? -std::numeric_limits<T>::infinity() : T(0)),
-        high(map.activation == Activation::relu6 ? T(6) : std::numeric_limits<T>::infinity()) {}
+  explicit Mapping(const ChannelMap<T>& map) : scale(map.scale), shift(map.shift), bounds(map.activation) {}
 
-  TL_ALWAYS_INLINE Vec<T> value(Vec<T> x, Vec<T> a, Vec<T> b) const { return min(high, max(low, fma(x, a, b))); }
+  TL_ALWAYS_INLINE Vec<T> value(Vec<T> x, Vec<T> a, Vec<T> b) const { return bounds.value(fma(x, a, b)); }
   TL_ALWAYS_INLINE Vec<T> masked(Vec<T> x, Vec<T> a, Vec<T> b, Vec<T> gradient) const {
-    const auto y = fma(x, a, b);
-    return select(y <= low, Vec<T>(0), select(y >= high, Vec<T>(0), gradient));
+    return bounds.gradient(fma(x, a, b), gradient);
   }
 };
 

@@ -116,6 +116,10 @@ void depthwise_places_any(const DepthwiseLine<T>& line, const T* weight, int64_t
   }
 }
 
+/// Where windows are worth compiling: not for checking, nor for a machine so old that it lacks AVX2.
+template <class T>
+inline constexpr bool kHasWindows = std::is_same_v<T, float> && (TL_VECTOR_BYTES > 16 || !TL_X86);
+
 template <class T, int kTaps, int kStep>
 bool fits_window(const DepthwiseLine<T>& line) {
   return line.across.taps == kTaps && line.across.step == kStep && line.across.tap_step == 1 &&
@@ -126,12 +130,14 @@ template <class T>
 void depthwise_line(const DepthwiseLine<T>& line, const T* weight, int64_t weight_down, int64_t weight_across,
                     const DepthwiseOut<T>& out) {
   auto* places = &depthwise_places_any<T>;
-  if (fits_window<T, 3, 1>(line)) places = &depthwise_places<T, 3, 1>;
-  else if (fits_window<T, 3, 2>(line)) places = &depthwise_places<T, 3, 2>;
-  else if (fits_window<T, 5, 1>(line)) places = &depthwise_places<T, 5, 1>;
-  else if (fits_window<T, 5, 2>(line)) places = &depthwise_places<T, 5, 2>;
-  else if (fits_window<T, 2, 1>(line)) places = &depthwise_places<T, 2, 1>;  // the phases of a backward pass
-  else if (fits_window<T, 1, 1>(line)) places = &depthwise_places<T, 1, 1>;
+  if constexpr (kHasWindows<T>) {
+    if (fits_window<T, 3, 1>(line)) places = &depthwise_places<T, 3, 1>;
+    else if (fits_window<T, 3, 2>(line)) places = &depthwise_places<T, 3, 2>;
+    else if (fits_window<T, 5, 1>(line)) places = &depthwise_places<T, 5, 1>;
+    else if (fits_window<T, 5, 2>(line)) places = &depthwise_places<T, 5, 2>;
+    else if (fits_window<T, 2, 1>(line)) places = &depthwise_places<T, 2, 1>;  // the phases of a backward pass
+    else if (fits_window<T, 1, 1>(line)) places = &depthwise_places<T, 1, 1>;
+  }
   for (int64_t first = 0; first < line.across.places; first += kLinePlaces) {
     const int64_t count = std::min<int64_t>(kLinePlaces, line.across.places - first);
     places(line, weight, weight_down, weight_across, first, count, out);
@@ -287,10 +293,12 @@ void depthwise_weight_lines(const ConvBackwardWeightArgs<T>& args, const T* zero
                                 .channels = g.cin,
                                 .zeros = zeros};
     auto* places = &depthwise_weight_places_any<T>;
-    if (fits_window<T, 3, 1>(line)) places = &depthwise_weight_places<T, 3, 1>;
-    else if (fits_window<T, 3, 2>(line)) places = &depthwise_weight_places<T, 3, 2>;
-    else if (fits_window<T, 5, 1>(line)) places = &depthwise_weight_places<T, 5, 1>;
-    else if (fits_window<T, 5, 2>(line)) places = &depthwise_weight_places<T, 5, 2>;
+    if constexpr (kHasWindows<T>) {
+      if (fits_window<T, 3, 1>(line)) places = &depthwise_weight_places<T, 3, 1>;
+      else if (fits_window<T, 3, 2>(line)) places = &depthwise_weight_places<T, 3, 2>;
+      else if (fits_window<T, 5, 1>(line)) places = &depthwise_weight_places<T, 5, 1>;
+      else if (fits_window<T, 5, 2>(line)) places = &depthwise_weight_places<T, 5, 2>;
+    }
     for (int64_t place = 0; place < g.ow; place += kLinePlaces)
       places(line, args.grad_y + number * g.ow * g.cout, place, std::min<int64_t>(kLinePlaces, g.ow - place), sums);
   }

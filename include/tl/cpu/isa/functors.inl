@@ -45,12 +45,6 @@ struct reciprocal_fn {
   TL_FUNCTION gradient(V y, V grad_y) { return -grad_y * (y * y); }
 };
 
-/// y = x. Not a function of its own: the activation `none`.
-struct identity_fn {
-  TL_FUNCTION value(V x) { return x; }
-  TL_FUNCTION gradient(V, V grad_y) { return grad_y; }
-};
-
 struct relu_fn {
   TL_FUNCTION value(V x) { return max(V(0), x); }
   TL_FUNCTION gradient(V y, V grad_y) { return select(y <= V(0), V(0), grad_y); }

@@ -92,40 +92,30 @@ void batch_statistics(const BatchStatisticsArgs<T>& args) {
   });
 }
 
-template <class T, class Function>
-void channel_affine_as(const ChannelAffineArgs<T>& args) {
+template <class T>
+void channel_affine(const ChannelAffineArgs<T>& args) {
   const Folded fold(args.rows, args.channels);
   T* scale = scratch(ScratchUse::rows).get<T>(2 * fold.cols);
   T* shift = scale + fold.cols;
   fold.spread(scale, [&](int64_t c) { return args.scale[c]; });
   fold.spread(shift, [&](int64_t c) { return args.shift[c]; });
   parallel_for(fold.rows_with_rest(), row_grain(fold.cols), [&](int64_t first, int64_t last) {
+    const Bounds<T> bounds(args.activation);
     for (int64_t row = first; row < last; ++row) {
       const int64_t start = row * fold.cols;
       for_each_vector<T>(0, fold.cols_of(row), [&](int64_t j, auto n) TL_INLINE_LAMBDA {
         auto y = fma(Vec<T>::load(args.x + start + j, n), Vec<T>::load(scale + j, n), Vec<T>::load(shift + j, n));
         if (args.residual) y += Vec<T>::load(args.residual + start + j, n);
-        Function::value(y).store(args.y + start + j, n);
+        bounds.value(y).store(args.y + start + j, n);
       });
     }
   });
 }
 
 template <class T>
-void channel_affine(const ChannelAffineArgs<T>& args) {
-  switch (args.activation) {
-    case Activation::relu:
-      return channel_affine_as<T, relu_fn>(args);
-    case Activation::relu6:
-      return channel_affine_as<T, relu6_fn>(args);
-    default:
-      return channel_affine_as<T, identity_fn>(args);
-  }
-}
-
-template <class T, class Function>
-void batch_norm_backward_as(const BatchNormBackwardArgs<T>& args) {
-  constexpr bool kMasked = !std::is_same_v<Function, identity_fn>;
+void batch_norm_backward(const BatchNormBackwardArgs<T>& args) {
+  const bool masked = args.activation != Activation::none;
+  const Bounds<T> bounds(args.activation);
   const Folded fold(args.rows, args.channels);
   const int64_t rows = fold.rows_with_rest(), blocks = (rows + kSumRows - 1) / kSumRows;
   const bool wants_sums = args.grad_gamma || args.grad_beta || (args.grad_x && !args.frozen_statistics);
@@ -140,8 +130,7 @@ void batch_norm_backward_as(const BatchNormBackwardArgs<T>& args) {
   // First pass: sums of g and of g (x - mean). With frozen statistics it does all the work.
   const auto load_g = [&](int64_t at, auto n) TL_INLINE_LAMBDA {
     const auto grad_y = Vec<T>::load(args.grad_y + at, n);
-    if constexpr (kMasked) return Function::gradient(Vec<T>::load(args.y + at, n), grad_y);
-    else return grad_y;
+    return masked ? bounds.gradient(Vec<T>::load(args.y + at, n), grad_y) : grad_y;
   };
   T* partial = scratch(ScratchUse::partial).get<T>(blocks * 2 * fold.cols);  // [blocks, 2, cols]
   parallel_for(blocks, row_grain(kSumRows * fold.cols), [&](int64_t first, int64_t last) {
@@ -197,18 +186,6 @@ void batch_norm_backward_as(const BatchNormBackwardArgs<T>& args) {
       });
     }
   });
-}
-
-template <class T>
-void batch_norm_backward(const BatchNormBackwardArgs<T>& args) {
-  switch (args.activation) {
-    case Activation::relu:
-      return batch_norm_backward_as<T, relu_fn>(args);
-    case Activation::relu6:
-      return batch_norm_backward_as<T, relu6_fn>(args);
-    default:
-      return batch_norm_backward_as<T, identity_fn>(args);
-  }
 }
 
 template <class T>

@@ -8,10 +8,11 @@ struct VectorTypes<float> {
   typedef int32_t Bits __attribute__((vector_size(TL_VECTOR_BYTES)));
   typedef int32_t Lane;
 };
+/// Double precision is for checking: a single lane has no partial vectors, which halves its code.
 template <>
 struct VectorTypes<double> {
-  typedef double Native __attribute__((vector_size(TL_VECTOR_BYTES)));
-  typedef int64_t Bits __attribute__((vector_size(TL_VECTOR_BYTES)));
+  typedef double Native __attribute__((vector_size(8)));
+  typedef int64_t Bits __attribute__((vector_size(8)));
   typedef int64_t Lane;
 };
 
@@ -35,12 +36,12 @@ struct Mask {
   friend TL_ALWAYS_INLINE Mask operator|(Mask a, Mask b) { return {static_cast<Bits>(a.v | b.v)}; }
 };
 
-/// TL_VECTOR_BYTES / sizeof(T) numbers with the arithmetic of T.
+/// kLanes numbers with the arithmetic of T.
 template <class T>
 struct Vec {
   using Native = typename VectorTypes<T>::Native;
   using Bits = typename VectorTypes<T>::Bits;
-  static constexpr int64_t kLanes = TL_VECTOR_BYTES / static_cast<int64_t>(sizeof(T));
+  static constexpr int64_t kLanes = sizeof(Native) / sizeof(T);
 
   Native v;
 
@@ -256,18 +257,25 @@ TL_ALWAYS_INLINE Vec<T> fused(Vec<T> a, Vec<T> b, Vec<T> c) {
   return fma(a, b, c);
 }
 
+#if TL_X86 && TL_VECTOR_BYTES == 64
+#define TL_VECTOR_REGISTER "v"
+#elif TL_X86
+#define TL_VECTOR_REGISTER "x"
+#else
+#define TL_VECTOR_REGISTER "w"
+#endif
 /// The value as it is: keeps the compiler from fusing a product with the sum that follows, where each must be rounded.
 template <class T>
 TL_ALWAYS_INLINE Vec<T> rounded(Vec<T> a) {
-#if TL_X86 && TL_VECTOR_BYTES == 64
-  __asm__("" : "+v"(a.v));
-#elif TL_X86
-  __asm__("" : "+x"(a.v));
-#else
-  __asm__("" : "+w"(a.v));
-#endif
+  if constexpr (Vec<T>::kLanes == 1) {
+    T lane = a.v[0];
+    __asm__("" : "+" TL_VECTOR_REGISTER(lane));
+    return Vec<T>(lane);
+  }
+  __asm__("" : "+" TL_VECTOR_REGISTER(a.v));
   return a;
 }
+#undef TL_VECTOR_REGISTER
 
 /// The larger of each lane; b where either is NaN.
 template <class T>
@@ -393,7 +401,8 @@ template <class T, class Body>
 TL_ALWAYS_INLINE void for_each_vector(int64_t first, int64_t last, Body&& body) {
   int64_t i = first;
   for (; i + Vec<T>::kLanes <= last; i += Vec<T>::kLanes) body(i, Whole{});
-  if (i < last) body(i, last - i);
+  if constexpr (Vec<T>::kLanes > 1)
+    if (i < last) body(i, last - i);
 }
 
 /// Elements of light work that are worth another thread. A multiple of every vector's lanes.

@@ -179,6 +179,15 @@ void winograd_read(const WinogradPicture<T>& picture, int64_t image, int64_t y, 
   });
 }
 
+/// B^T x B at a tile of results: what forward and the gradient of w read.
+template <class F, class T>
+void winograd_read_input(const WinogradPicture<T>& picture, const typename WinogradTiles<F>::Place& at, int64_t pad_top,
+                         int64_t pad_left, const WinogradPoints<T>& points, int64_t tile) {
+  const auto along = [](const auto& from, auto& to) TL_INLINE_LAMBDA { F::input(from, to); };
+  winograd_read<F::kIn, F::kIn>(picture, at.image, at.y - pad_top, at.x - pad_left, 0, picture.channels, along, points,
+                                tile);
+}
+
 template <class F>
 constexpr int kWinogradPoints = F::kIn* F::kIn;
 
@@ -277,12 +286,9 @@ struct WinogradForward {
     using Points = WinogradPoints<T>;
     const Points in(scratch(ScratchUse::rows).get<T>(kPoints * Points::plane_of(count, x.channels)), count, x.channels);
     const Points out(scratch(ScratchUse::partial).get<T>(kPoints * Points::plane_of(count, cout)), count, cout);
-    const auto along = [](const auto& from, auto& to) TL_INLINE_LAMBDA { F::input(from, to); };
     parallel_for(count, row_grain(kPoints * x.channels), [&](int64_t first, int64_t last) {
-      for (int64_t tile = first; tile < last; ++tile) {
-        const auto at = tiles.place(first_tile + tile);
-        winograd_read<F::kIn, F::kIn>(x, at.image, at.y - pad_top, at.x - pad_left, 0, x.channels, along, in, tile);
-      }
+      for (int64_t tile = first; tile < last; ++tile)
+        winograd_read_input<F>(x, tiles.place(first_tile + tile), pad_top, pad_left, in, tile);
     });
     const int64_t kernel = gemm_packed_size(cout, x.channels);
     parallel_for(kPoints, 1, [&](int64_t first, int64_t last) {
@@ -356,12 +362,11 @@ struct WinogradWeight {
  private:
   void add_block(int64_t first_tile, int64_t count, int64_t first_out, int64_t outs, const Points& in,
                  const Points& out, const Points& sums) const {
-    const auto of_x = [](const auto& from, auto& to) TL_INLINE_LAMBDA { F::input(from, to); };
     const auto of_y = [](const auto& from, auto& to) TL_INLINE_LAMBDA { F::output_gradient(from, to); };
     parallel_for(count, row_grain(kPoints * (x.channels + outs)), [&](int64_t first, int64_t last) {
       for (int64_t tile = first; tile < last; ++tile) {
         const auto at = tiles.place(first_tile + tile);
-        winograd_read<F::kIn, F::kIn>(x, at.image, at.y - pad_top, at.x - pad_left, 0, x.channels, of_x, in, tile);
+        winograd_read_input<F>(x, at, pad_top, pad_left, in, tile);
         winograd_read<F::kOut, F::kIn>(grad_y, at.image, at.y, at.x, first_out, outs, of_y, out, tile);
       }
     });
