@@ -121,6 +121,27 @@ inline constexpr DType dtype_of = [] {
   else static_assert(sizeof(T) == 0, "tl tensors hold float, double, BFloat16, Float16, int8/32/64_t, uint8_t or bool");
 }();
 
+/// The type that numbers of type T are added up in, and in which parameters and statistics of T's operations are kept:
+/// float for half precision, else T itself.
+template <class T>
+using Wide = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
+
+TL_HD inline float widened(BFloat16 value) { return to_float(value); }
+template <class T>
+TL_HD T widened(T value) {
+  return value;
+}
+
+/// The nearest T.
+template <class T>
+TL_HD T narrowed(Wide<T> value) {
+  if constexpr (std::is_same_v<T, BFloat16>) return to_bfloat16(value);
+  else return value;
+}
+
+/// Wide of the C++ type behind a DType.
+constexpr DType wide(DType dtype) { return dtype == DType::bf16 ? DType::f32 : dtype; }
+
 template <class T>
 struct Type {
   using type = T;

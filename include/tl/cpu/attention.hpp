@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "tl/core/dtype.hpp"
+
 namespace tl {
 
 /// The rows of all heads where they lie: [N, H, T, D] or [N, T, H D] differ in strides alone. Rows are contiguous.
@@ -26,8 +28,8 @@ struct AttentionForwardArgs {
   HeadRows<const T> q, k, v;
   HeadRows<T> y;
   const int32_t* key_mask;  // null: all count
-  T* log_sum_exp;           // [n, heads, queries], +infinity where nothing was seen; null: not kept
-  T scale;
+  Wide<T>* log_sum_exp;           // [n, heads, queries], +infinity where nothing was seen; null: not kept
+  Wide<T> scale;
   bool causal;
 };
 
@@ -38,8 +40,8 @@ struct AttentionBackwardArgs {
   HeadRows<const T> q, k, v, y, grad_y;
   HeadRows<T> grad_q, grad_k, grad_v;
   const int32_t* key_mask;
-  const T* log_sum_exp;
-  T scale;
+  const Wide<T>* log_sum_exp;
+  Wide<T> scale;
   bool causal;
 };
 

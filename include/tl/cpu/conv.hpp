@@ -47,7 +47,9 @@ constexpr ConvPath conv_path(const ConvGeometry& g) {
 template <class T>
 struct ConvForwardArgs {
   ConvGeometry geometry;
-  const T *x, *weight, *bias, *residual;
+  const T* x;
+  const Wide<T> *weight, *bias;
+  const T* residual;
   T* y;
   Activation activation;
   const T* packed = nullptr;  // the weight as conv_pack left it; then `weight` is not read
@@ -59,7 +61,7 @@ struct ConvForwardArgs {
 template <class T>
 struct ConvPackArgs {
   ConvGeometry geometry;
-  const T* weight;
+  const Wide<T>* weight;
   T* packed;
 };
 
@@ -81,7 +83,8 @@ constexpr int64_t conv_packed_size(const ConvGeometry& g) {
 template <class T>
 struct ConvBackwardDataArgs {
   ConvGeometry geometry;
-  const T *grad_y, *weight;
+  const T* grad_y;
+  const Wide<T>* weight;
   T* grad_x;
 };
 
@@ -90,7 +93,7 @@ template <class T>
 struct ConvBackwardWeightArgs {
   ConvGeometry geometry;
   const T *grad_y, *x;
-  T *grad_weight, *grad_bias;
+  Wide<T> *grad_weight, *grad_bias;
 };
 
 }  // namespace tl

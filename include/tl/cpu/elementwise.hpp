@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 
+#include "tl/core/dtype.hpp"
 #include "tl/core/shape.hpp"
 
 namespace tl {
@@ -88,7 +89,7 @@ struct AffineArgs {
   const T* x;
   T* y;
   int64_t n;
-  T alpha, beta, gamma;
+  Wide<T> alpha, beta, gamma;
 };
 
 /// y[shape with stride_y] (= or +=) x[shape with stride_x]: permute, slice, pad and concat, forward and backward.

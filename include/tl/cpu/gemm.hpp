@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "tl/core/dtype.hpp"
+
 namespace tl {
 
 /// What happens to a result before it is stored.
@@ -18,26 +20,27 @@ struct GemmArgs {
   int64_t m, n, k;
   int64_t lda, ldb, ldc;
   bool transpose_a = false, transpose_b = false;
-  T alpha = 1, beta = 0;
-  const T* bias = nullptr;
+  Wide<T> alpha = 1, beta = 0;
+  const Wide<T>* bias = nullptr;
   Activation activation = Activation::none;
   int64_t batch = 1, stride_a = 0, stride_b = 0, stride_c = 0;
   const T* packed_b = nullptr;  // op(B) as gemm_pack left it; then b is not read, and all of a batch share it
+  Wide<T>* wide_c = nullptr;    // if given, C goes here instead, not rounded to T: for gradients of weights
 };
 
 /// Brings op(B) [k, n] into the order in which products read it, for weights that serve many times.
 /// The order is the instruction set's own: memory for `packed` is gemm_packed_size(n, k) numbers, aligned to 64 bytes.
 template <class T>
 struct GemmPackArgs {
-  const T* b;
+  const Wide<T>* b;
   int64_t n, k, ldb;
   bool transpose_b;
   T* packed;
 };
 
 constexpr int64_t gemm_packed_size(int64_t n, int64_t k) {
-  constexpr int64_t kMostLanes = 16;
-  return (n + kMostLanes - 1) / kMostLanes * kMostLanes * k;
+  constexpr int64_t kMostLanes = 16, kUnitK = 32;  // of bfloat16 alone
+  return (n + kMostLanes - 1) / kMostLanes * kMostLanes * ((k + kUnitK - 1) / kUnitK * kUnitK);
 }
 
 }  // namespace tl

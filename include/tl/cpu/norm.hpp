@@ -11,15 +11,16 @@ namespace tl {
 template <class T>
 struct BatchStatisticsArgs {
   const T* x;
-  T *mean, *variance;  // [channels]
+  Wide<T> *mean, *variance;  // [channels]
   int64_t rows, channels;
 };
 
 /// y = activation(scale * x + shift + residual) for each channel: BatchNorm with the statistics folded in.
 template <class T>
 struct ChannelAffineArgs {
-  const T *x, *scale, *shift;  // [rows, channels], [channels], [channels]
-  const T* residual;           // like x, or null
+  const T* x;                     // [rows, channels]
+  const Wide<T> *scale, *shift;   // [channels]
+  const T* residual;              // like x, or null
   T* y;
   int64_t rows, channels;
   Activation activation;  // none, relu or relu6
@@ -33,8 +34,10 @@ struct ChannelAffineArgs {
 /// grad_x does not depend on the statistics.
 template <class T>
 struct BatchNormBackwardArgs {
-  const T *grad_y, *x, *y, *gamma, *mean, *rstd;  // y may be null without activation; gamma null means 1
-  T *grad_x, *grad_gamma, *grad_beta;
+  const T *grad_y, *x, *y;              // y may be null without activation
+  const Wide<T> *gamma, *mean, *rstd;   // gamma null means 1
+  T* grad_x;
+  Wide<T> *grad_gamma, *grad_beta;
   T* grad_residual;  // g itself, or null
   int64_t rows, channels;
   Activation activation;
@@ -46,10 +49,12 @@ struct BatchNormBackwardArgs {
 /// Paper: Ba, Kiros and Hinton, "Layer normalization", 2016.
 template <class T>
 struct LayerNormArgs {
-  const T *x, *gamma, *beta;  // gamma and beta may be null
-  T *y, *mean, *rstd;
+  const T* x;
+  const Wide<T> *gamma, *beta;  // may be null
+  T* y;
+  Wide<T> *mean, *rstd;
   int64_t rows, cols;
-  T eps;
+  Wide<T> eps;
   const T* residual = nullptr;
   T* sum = nullptr;
 };
@@ -57,8 +62,10 @@ struct LayerNormArgs {
 /// x is what was normalised: s where there was a residual.
 template <class T>
 struct LayerNormBackwardArgs {
-  const T *grad_y, *x, *gamma, *mean, *rstd;
-  T *grad_x, *grad_gamma, *grad_beta;  // null outputs are skipped
+  const T *grad_y, *x;
+  const Wide<T> *gamma, *mean, *rstd;
+  T* grad_x;
+  Wide<T> *grad_gamma, *grad_beta;  // null outputs are skipped
   int64_t rows, cols;
 };
 

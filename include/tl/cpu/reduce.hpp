@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "tl/core/dtype.hpp"
+
 namespace tl {
 
 enum class Reduction : int { sum, mean, max, min };
@@ -13,7 +15,7 @@ template <class T>
 struct ReduceArgs {
   Reduction reduction;
   const T* x;
-  T* y;
+  Wide<T>* y;
   int32_t* index;  // [outer, inner]
   int64_t outer, axis, inner;
 };

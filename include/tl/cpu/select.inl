@@ -19,4 +19,13 @@ TL_INLINE const KernelTable<double>& kernels_for<double>(Isa) {
   return baseline::table_f64();
 }
 
+template <>
+TL_INLINE const KernelTable<BFloat16>& kernels_for<BFloat16>(Isa isa) {
+#if TL_X86
+  if (isa == Isa::avx512) return avx512::table_bf16();
+#endif
+  (void)isa;
+  return baseline::table_bf16();
+}
+
 }  // namespace tl::cpu

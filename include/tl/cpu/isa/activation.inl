@@ -18,7 +18,7 @@ struct Bounds {
 
 /// Those that are bounds are applied to each vector.
 template <class T>
-TL_ALWAYS_INLINE Vec<T> bounded(Activation activation, Vec<T> x) {
+TL_ALWAYS_INLINE VecOf<T> bounded(Activation activation, VecOf<T> x) {
   if (activation == Activation::relu) return relu_fn::value(x);
   if (activation == Activation::relu6) return relu6_fn::value(x);
   return x;

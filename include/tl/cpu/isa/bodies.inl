@@ -1,5 +1,5 @@
 // All kernel bodies of one instruction set. No include guard: included once per set, into its namespace, inside its
-// target region. TL_VECTOR_BYTES is the width of its vectors.
+// target region. TL_VECTOR_BYTES is the width of its vectors; TL_BF16_KERNELS says whether it has kernels for bfloat16.
 #include "tl/cpu/isa/simd.inl"
 //
 #include "tl/cpu/isa/math.inl"
@@ -11,6 +11,9 @@
 //
 #include "tl/cpu/isa/activation.inl"
 #include "tl/cpu/isa/multiply.inl"
+#if TL_BF16_KERNELS
+#include "tl/cpu/isa/multiply_bf16.inl"
+#endif
 #include "tl/cpu/isa/gemm.inl"
 #include "tl/cpu/isa/sums.inl"
 #include "tl/cpu/isa/taps.inl"
@@ -37,3 +40,11 @@ inline constexpr KernelTable<T> table = {
 #endif
 #undef TL_ENTRY
 };
+
+#if TL_BF16_KERNELS
+inline constexpr KernelTable<BFloat16> table_of_bf16 = {
+#define TL_ENTRY(name, Args) .name = &name<BFloat16>,
+    TL_HALF_KERNELS(TL_ENTRY)
+#undef TL_ENTRY
+};
+#endif

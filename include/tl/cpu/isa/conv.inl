@@ -41,7 +41,7 @@ struct Patches {
         inside_first = std::clamp(std::clamp<int64_t>(-x_first, 0, run_taps) * channels, skip, end);
         inside_last = std::clamp(std::clamp<int64_t>(across.size - x_first, 0, run_taps) * channels, inside_first, end);
       }
-      out = std::fill_n(out, inside_first - skip, T(0));
+      out = std::fill_n(out, inside_first - skip, T{});
       if (inside_last > inside_first) {
         // Runs may be as short as 21 numbers (a first layer's), too short to call a function for each.
         const T* const from = x + ((at.image * down.size + y) * across.size + x_first) * pixel + inside_first;
@@ -50,7 +50,7 @@ struct Patches {
         });
         out += inside_last - inside_first;
       }
-      out = std::fill_n(out, end - inside_last, T(0));
+      out = std::fill_n(out, end - inside_last, T{});
       count -= end - skip;
       skip = 0;
       if (++tap_x == runs_across) {
@@ -68,10 +68,13 @@ struct PatchesLeft {
 
   RowView<T> rows(int64_t first, int64_t count, int64_t k_first, int64_t k_count, int64_t, T* buffer) const {
     const int64_t stride = copied_stride<T>(k_count);
+    copy_rows(first, count, k_first, k_count, buffer, stride);
+    return {buffer, stride, 1};
+  }
+  void copy_rows(int64_t first, int64_t count, int64_t k_first, int64_t k_count, T* to, int64_t stride) const {
     auto place = patches.place(first);
     for (int64_t i = 0; i < count; ++i, patches.advance(place))
-      patches.copy_row(place, k_first, k_count, buffer + i * stride);
-    return {buffer, stride, 1};
+      patches.copy_row(place, k_first, k_count, to + i * stride);
   }
 };
 
@@ -94,6 +97,22 @@ struct PatchesRight {
     }
   }
 };
+
+#if TL_BF16_KERNELS
+inline void pack_pairs(const PatchesRight<BFloat16>& right, int64_t k_first, int64_t k_count, int64_t col_first,
+                       int64_t cols, BFloat16* packed) {
+  constexpr int64_t kSlice = PairBlocking::kUnitK;
+  BFloat16* const rows = scratch(ScratchUse::rows).get<BFloat16>(kSlice * cols);
+  const int64_t padded = round_up(k_count, kSlice);
+  auto place = right.patches.place(right.first_row + k_first);
+  for (int64_t slice = 0; slice < padded; slice += kSlice) {
+    for (int64_t p = slice; p < std::min(slice + kSlice, k_count); ++p, right.patches.advance(place))
+      right.patches.copy_row(place, col_first, cols, rows + (p - slice) * cols);
+    pack_pair_rows(slice, slice + kSlice, k_count, padded, cols, packed,
+                   [&](int64_t p) { return rows + (p - slice) * cols; });
+  }
+}
+#endif
 
 /// The picture that the kernel's taps see, channels of one group.
 template <class T>
@@ -152,14 +171,17 @@ struct KernelRight {
   const Phase &down, &across;
   int64_t kw, cout, cin, kernel_size;
 
+  const T* row(int64_t k) const {
+    const int64_t tap = k / cout, out = k % cout;
+    const int64_t y = down.kernel_first + tap / across.taps * down.kernel_step;
+    const int64_t x = across.kernel_first + tap % across.taps * across.kernel_step;
+    return weight + out * kernel_size + (y * kw + x) * cin;
+  }
   void pack(int64_t k_first, int64_t k_count, int64_t col_first, int64_t cols, T* packed, int64_t place,
             int64_t panel_rows) const {
     for (int64_t p = 0; p < k_count;) {
-      const int64_t tap = (k_first + p) / cout, out = (k_first + p) % cout, count = std::min(cout - out, k_count - p);
-      const int64_t y = down.kernel_first + tap / across.taps * down.kernel_step;
-      const int64_t x = across.kernel_first + tap % across.taps * across.kernel_step;
-      pack_rows(weight + out * kernel_size + (y * kw + x) * cin + col_first, kernel_size, count, cols, packed,
-                place + p, panel_rows);
+      const int64_t count = std::min(cout - (k_first + p) % cout, k_count - p);
+      pack_rows(row(k_first + p) + col_first, kernel_size, count, cols, packed, place + p, panel_rows);
       p += count;
     }
   }
@@ -171,11 +193,11 @@ void conv_backward_data_dense(const ConvBackwardDataArgs<T>& args) {
   const int64_t group_in = g.cin / g.groups, group_out = g.cout / g.groups, kernel_size = g.kh * g.kw * group_in;
   for (int64_t group = 0; group < g.groups; ++group) {
     const T* const grad_y = args.grad_y + group * group_out;
-    const T* const weight = args.weight + group * group_out * kernel_size;
+    const Wide<T>* const weight = args.weight + group * group_out * kernel_size;
     T* const grad_x = args.grad_x + group * group_in;
     if (is_pointwise(g)) {
       multiply<T>(g.n * g.h * g.w, group_in, group_out, StridedLeft<T>{grad_y, g.cout, 1},
-                  RowsRight<T>{weight, kernel_size}, StoreTiles<T, EvenRows>{.c = grad_x, .place = {g.cin}});
+                  RowsRight<Wide<T>>{weight, kernel_size}, StoreTiles<T, EvenRows>{.c = grad_x, .place = {g.cin}});
       continue;
     }
     for (int64_t y = 0; y < std::min(g.stride_h, g.h); ++y)
@@ -187,7 +209,7 @@ void conv_backward_data_dense(const ConvBackwardDataArgs<T>& args) {
                                  .across = {g.ow, across.places, across.origin, 1, across.taps, across.tap_step},
                                  .pixel = g.cout,
                                  .channels = group_out};
-        const KernelRight<T> right{weight, down, across, g.kw, group_out, group_in, kernel_size};
+        const KernelRight<Wide<T>> right{weight, down, across, g.kw, group_out, group_in, kernel_size};
         const StoreTiles<T, PhaseRows> result{
             .c = grad_x + (y * g.w + x) * g.cin,
             .place = {across.places, down.places, g.h * g.w * g.cin, g.stride_h * g.w * g.cin, g.stride_w * g.cin}};
@@ -199,10 +221,10 @@ void conv_backward_data_dense(const ConvBackwardDataArgs<T>& args) {
 
 template <class T>
 void backward_weight_piece(const ConvBackwardWeightArgs<T>& args, int64_t in, int64_t out, int64_t group_out, int64_t n,
-                           int64_t first, int64_t last, T* result) {
+                           int64_t first, int64_t last, Wide<T>* result) {
   const ConvGeometry& g = args.geometry;
   const StridedLeft<T> left{args.grad_y + first * g.cout + out, 1, g.cout};
-  const StoreTiles<T, EvenRows> store{.c = result, .place = {n}};
+  const StoreTiles<Wide<T>, EvenRows> store{.c = result, .place = {n}};
   if (is_pointwise(g)) {
     multiply<T>(group_out, n, last - first, left, RowsRight<T>{args.x + first * g.cin + in, g.cin}, store);
   } else {
@@ -215,7 +237,7 @@ void backward_weight_piece(const ConvBackwardWeightArgs<T>& args, int64_t in, in
 template <class T>
 void backward_weight_group(const ConvBackwardWeightArgs<T>& args, int64_t in, int64_t out, int64_t group_out, int64_t n,
                            int64_t places) {
-  T* const grad_weight = args.grad_weight + out * n;
+  Wide<T>* const grad_weight = args.grad_weight + out * n;
   // Where the result is small and the sum long, the sum is cut into pieces that are computed side by side.
   constexpr int64_t kMostPieces = 16, kShortestPiece = 1024, kLargestResult = 1 << 18;
   const int64_t size = group_out * n;
@@ -224,7 +246,7 @@ void backward_weight_group(const ConvBackwardWeightArgs<T>& args, int64_t in, in
     backward_weight_piece(args, in, out, group_out, n, 0, places, grad_weight);
     return;
   }
-  T* const partial = scratch(ScratchUse::partial).get<T>(pieces * size);
+  Wide<T>* const partial = scratch(ScratchUse::partial).get<Wide<T>>(pieces * size);
   parallel_for(pieces, 1, [&, partial](int64_t first, int64_t last) {
     for (int64_t piece = first; piece < last; ++piece)
       backward_weight_piece(args, in, out, group_out, n, places * piece / pieces, places * (piece + 1) / pieces,
@@ -267,7 +289,7 @@ void conv_pack(const ConvPackArgs<T>& args) {
   if (done) return;
   const int64_t group_out = g.cout / g.groups, k = g.kh * g.kw * (g.cin / g.groups);
   for (int64_t group = 0; group < g.groups; ++group)
-    pack_right(group_out, k, ColsRight<T>{args.weight + group * group_out * k, k},
+    pack_right(group_out, k, ColsRight<Wide<T>>{args.weight + group * group_out * k, k},
                args.packed + group * gemm_packed_size(group_out, k));
 }
 

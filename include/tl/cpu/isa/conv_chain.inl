@@ -435,7 +435,7 @@ void chain_depthwise_forward(const ChainForwardArgs<T>& args) {
   const RowGroups groups = line_groups(g.n * g.oh);
   const Mapping<T> map(args.before);
   const bool past = stores_past_caches(args.z, groups.rows * g.ow * channels, channels);
-  const T* const weight = weights_by_tap(g, args.weight);
+  const T* const weight = weights_by_tap<T>(g, args.weight);
   T* const memory = scratch(ScratchUse::partial).get<T>(groups.count * Moments<T>::kArrays * channels);
   parallel_for(groups.count, 1, [&, weight, memory](int64_t group_first, int64_t group_last) {
     const LineRing<T> ring(kTaps, kTaps, g.w, kLinePlaces * kStep + kTaps, channels);
@@ -563,7 +563,7 @@ void chain_depthwise_backward(const ChainBackwardArgs<T>& args) {
   const RowGroups groups = line_groups(g.n * g.h);
   const Mapping<T> map(args.before);
   const bool past = stores_past_caches(args.grad_x, groups.rows * g.w * channels, channels);
-  const T* const weight = weights_by_tap(g, args.weight);
+  const T* const weight = weights_by_tap<T>(g, args.weight);
   T* const partial = scratch(ScratchUse::partial).get<T>(groups.count * size);  // [groups, {grad_weight, sums}]
   parallel_for(groups.count, 1, [&, weight, partial](int64_t group_first, int64_t group_last) {
     const LineRing<T> ring(kTaps, kTaps, g.ow, kLinePlaces + kTaps, channels);

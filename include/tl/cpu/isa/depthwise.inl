@@ -37,7 +37,8 @@ struct DepthwiseOut {
   T* y;            // the first place of the line
   int64_t stride;  // from one place to the next
   int64_t line;    // from one line to the next
-  const T *bias, *residual;
+  const Wide<T>* bias;
+  const T* residual;
   Activation activation;
 };
 
@@ -76,7 +77,7 @@ void depthwise_places(const DepthwiseLine<T>& line, const T* weight, int64_t wei
     fetch<T, kLinePlaces, true>(ahead_out + c * kLinePlaces);
     Vec<T> sums[kLinePlaces];
     TL_UNROLL
-    for (int o = 0; o < kLinePlaces; ++o) sums[o] = Vec<T>(T(0));
+    for (int o = 0; o < kLinePlaces; ++o) sums[o] = Vec<T>(0);
     for (int64_t y = 0; y < lines; ++y) {
       Vec<T> w[kTaps];
       TL_UNROLL
@@ -106,7 +107,7 @@ void depthwise_places_any(const DepthwiseLine<T>& line, const T* weight, int64_t
     for (int64_t tap = 0; tap < taps; ++tap)
       pixels[tap] = line.pixel(tap / taps_across, at_x + tap % taps_across * line.across.tap_step);
     for_each_vector<T>(0, line.channels, [&](int64_t c, auto n) TL_INLINE_LAMBDA {
-      Vec<T> sum(T(0));
+      Vec<T> sum(0);
       for (int64_t y = 0; y < line.down.taps; ++y)
         for (int64_t x = 0; x < taps_across; ++x)
           sum = fma(Vec<T>::load(pixels[y * taps_across + x] + c, n),
@@ -148,14 +149,14 @@ void depthwise_line(const DepthwiseLine<T>& line, const T* weight, int64_t weigh
 
 /// Weights as [taps, channels], then a row of zeros.
 template <class T>
-void depthwise_pack(const ConvGeometry& g, const T* weight, T* by_tap) {
+void depthwise_pack(const ConvGeometry& g, const Wide<T>* weight, T* by_tap) {
   const int64_t taps = g.kh * g.kw;
   for (int64_t c = 0; c < g.cin; ++c)
-    for (int64_t tap = 0; tap < taps; ++tap) by_tap[tap * g.cin + c] = weight[c * taps + tap];
-  std::fill_n(by_tap + taps * g.cin, g.cin, T(0));
+    for (int64_t tap = 0; tap < taps; ++tap) by_tap[tap * g.cin + c] = narrowed<T>(weight[c * taps + tap]);
+  std::fill_n(by_tap + taps * g.cin, g.cin, T{});
 }
 template <class T>
-T* weights_by_tap(const ConvGeometry& g, const T* weight) {
+T* weights_by_tap(const ConvGeometry& g, const Wide<T>* weight) {
   T* const by_tap = scratch(ScratchUse::pack_b).get<T>((g.kh * g.kw + 1) * g.cin);
   depthwise_pack(g, weight, by_tap);
   return by_tap;
@@ -223,7 +224,7 @@ void depthwise_backward_data_lines(const ConvBackwardDataArgs<T>& args, const T*
 template <class T>
 void depthwise_backward_data(const ConvBackwardDataArgs<T>& args) {
   const ConvGeometry& g = args.geometry;
-  const T* const weight = weights_by_tap(g, args.weight);
+  const T* const weight = weights_by_tap<T>(g, args.weight);
   parallel_for(g.n * g.h, depthwise_grain(g.w * g.cin, g.kh * g.kw), [&args, weight](int64_t first, int64_t last) {
     depthwise_backward_data_lines(args, weight, first, last);
   });
@@ -231,7 +232,7 @@ void depthwise_backward_data(const ConvBackwardDataArgs<T>& args) {
 
 /// sums[tap, channels] += grad_y * pixel over some places of a line
 template <class T, int kTaps, int kStep>
-void depthwise_weight_places(const DepthwiseLine<T>& line, const T* grad_y, int64_t first, int64_t places, T* sums) {
+void depthwise_weight_places(const DepthwiseLine<T>& line, const T* grad_y, int64_t first, int64_t places, Wide<T>* sums) {
   using Window = PixelWindow<T, kTaps, kStep>;
   const Window window(line, first, places);
   const int64_t lines = line.down.taps, channels = line.channels;
@@ -246,7 +247,7 @@ void depthwise_weight_places(const DepthwiseLine<T>& line, const T* grad_y, int6
     TL_UNROLL
     for (int o = 0; o < kLinePlaces; ++o) gradient[o] = Vec<T>::load(gradients[o] + c, n);
     for (int64_t y = 0; y < lines; ++y) {
-      T* const at = sums + y * kTaps * channels + c;
+      Wide<T>* const at = sums + y * kTaps * channels + c;
       Vec<T> sum[kTaps];
       TL_UNROLL
       for (int t = 0; t < kTaps; ++t) sum[t] = Vec<T>::load(at + t * channels, n);
@@ -266,13 +267,13 @@ void depthwise_weight_places(const DepthwiseLine<T>& line, const T* grad_y, int6
 
 template <class T>
 void depthwise_weight_places_any(const DepthwiseLine<T>& line, const T* grad_y, int64_t first, int64_t places,
-                                 T* sums) {
+                                 Wide<T>* sums) {
   for (int64_t place = first; place < first + places; ++place)
     for (int64_t tap = 0; tap < line.down.taps * line.across.taps; ++tap) {
       const T* const pixel = line.pixel(tap / line.across.taps, line.across.origin + place * line.across.step +
                                                                     tap % line.across.taps * line.across.tap_step);
       const T* const gradient = grad_y + place * line.channels;
-      T* const at = sums + tap * line.channels;
+      Wide<T>* const at = sums + tap * line.channels;
       for_each_vector<T>(0, line.channels, [=](int64_t c, auto n) TL_INLINE_LAMBDA {
         fma(Vec<T>::load(pixel + c, n), Vec<T>::load(gradient + c, n), Vec<T>::load(at + c, n)).store(at + c, n);
       });
@@ -282,9 +283,9 @@ void depthwise_weight_places_any(const DepthwiseLine<T>& line, const T* grad_y, 
 /// sums[tap, channels] over lines [first, last) of all images
 template <class T>
 void depthwise_weight_lines(const ConvBackwardWeightArgs<T>& args, const T* zeros, int64_t first, int64_t last,
-                            T* sums) {
+                            Wide<T>* sums) {
   const ConvGeometry& g = args.geometry;
-  std::fill_n(sums, g.kh * g.kw * g.cin, T(0));
+  std::fill_n(sums, g.kh * g.kw * g.cin, Wide<T>(0));
   for (int64_t number = first; number < last; ++number) {
     const DepthwiseLine<T> line{.x = args.x + number / g.oh * g.h * g.w * g.cin,
                                 .down = {g.h, g.oh, -g.pad_top, g.stride_h, g.kh, g.dilation_h},
@@ -311,8 +312,8 @@ void depthwise_backward_weight(const ConvBackwardWeightArgs<T>& args) {
   const int64_t lines = g.n * g.oh, taps = g.kh * g.kw, size = taps * g.cin;
   const int64_t pieces = std::clamp<int64_t>(lines / depthwise_grain(g.ow * g.cin, taps), 1, kMostPieces);
   T* const zeros = scratch(ScratchUse::pack_b).get<T>(g.cin);
-  T* const partial = scratch(ScratchUse::partial).get<T>(pieces * size);
-  std::fill_n(zeros, g.cin, T(0));
+  Wide<T>* const partial = scratch(ScratchUse::partial).get<Wide<T>>(pieces * size);
+  std::fill_n(zeros, g.cin, T{});
   parallel_for(pieces, 1, [&args, zeros, partial, lines, pieces, size](int64_t first, int64_t last) {
     for (int64_t piece = first; piece < last; ++piece)
       depthwise_weight_lines(args, zeros, lines * piece / pieces, lines * (piece + 1) / pieces, partial + piece * size);

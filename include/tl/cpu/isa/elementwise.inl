@@ -98,11 +98,11 @@ struct LoopNest {
 template <class T, class Count>
 TL_ALWAYS_INLINE Vec<T> load_strided(const T* p, int64_t stride, Count n) {
   if (stride == 1) return Vec<T>::load(p, n);
-  if (stride == 0) return Vec<T>(*p);
+  if (stride == 0) return Vec<T>(widened(*p));
   Vec<T> out(0);
   int64_t count = Vec<T>::kLanes;
   if constexpr (!std::is_same_v<Count, Whole>) count = n;
-  for (int64_t i = 0; i < count; ++i) out.v[i] = p[i * stride];
+  for (int64_t i = 0; i < count; ++i) out.v[i] = widened(p[i * stride]);
   return out;
 }
 
@@ -182,7 +182,7 @@ void affine(const AffineArgs<T>& args) {
 
 template <class T>
 TL_ALWAYS_INLINE void copy_or_add(const T* x, T* y, bool accumulate) {
-  *y = accumulate ? *y + *x : *x;
+  *y = accumulate ? narrowed<T>(widened(*y) + widened(*x)) : *x;
 }
 
 /// y[i, j] (= or +=) x[i, j] where x is contiguous along i and y along j: square by square, in registers.
@@ -338,10 +338,10 @@ struct DrawVectors {
 
 /// Every element has its own draw.
 template <class T>
-void dropout_elements(const DropoutArgs<T>& args, T scale) {
+void dropout_elements(const DropoutArgs<T>& args, Wide<T> scale) {
   parallel_for(args.n, kGrain, [&](int64_t first, int64_t last) {
     int64_t i = first;
-    if constexpr (sizeof(T) == 4) {
+    if constexpr (sizeof(T) <= 4) {
       constexpr int64_t kLanes = Vec<T>::kLanes;
       const Vec<T> threshold(args.probability * 0x1p24f);
       for (; i + 2 * kLanes <= last; i += 2 * kLanes) {
@@ -356,14 +356,15 @@ void dropout_elements(const DropoutArgs<T>& args, T scale) {
     }
     for (; i < last; ++i) {
       const auto words = Philox::at(args.seed, args.counter, static_cast<uint64_t>(i / 4));
-      args.y[i] = Philox::uniform(words.w[i % 4]) >= args.probability ? args.x[i] * scale : T(0);
+      const bool keep = Philox::uniform(words.w[i % 4]) >= args.probability;
+      args.y[i] = narrowed<T>(keep ? widened(args.x[i]) * scale : Wide<T>(0));
     }
   });
 }
 
 /// `group` neighbours share a draw.
 template <class T>
-void dropout_groups(const DropoutArgs<T>& args, T scale) {
+void dropout_groups(const DropoutArgs<T>& args, Wide<T> scale) {
   parallel_for(args.n, kGrain, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last;) {
       const int64_t draw = i / args.group, end = std::min(last, (draw + 1) * args.group);
@@ -379,7 +380,8 @@ void dropout_groups(const DropoutArgs<T>& args, T scale) {
 
 template <class T>
 void dropout(const DropoutArgs<T>& args) {
-  const T scale = args.probability < 1 ? T(1) / (T(1) - static_cast<T>(args.probability)) : T(0);
+  using W = Wide<T>;
+  const W scale = args.probability < 1 ? W(1) / (W(1) - static_cast<W>(args.probability)) : W(0);
   if (args.group == 1) dropout_elements(args, scale);
   else dropout_groups(args, scale);
 }

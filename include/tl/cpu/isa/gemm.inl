@@ -59,12 +59,12 @@ struct FewRows {
   }
 };
 
-/// One product of the batch.
-template <class T>
-void gemm_one(const GemmArgs<T>& args, int64_t index) {
+/// One product of the batch, into C of type S.
+template <class T, class S>
+void gemm_one(const GemmArgs<T>& args, int64_t index, S* c) {
   const T *const a = args.a + index * args.stride_a, *const b = args.b + index * args.stride_b;
   const StridedLeft<T> left = args.transpose_a ? StridedLeft<T>{a, 1, args.lda} : StridedLeft<T>{a, args.lda, 1};
-  const StoreTiles<T, EvenRows> result{.c = args.c + index * args.stride_c,
+  const StoreTiles<S, EvenRows> result{.c = c + index * args.stride_c,
                                        .place = {args.ldc},
                                        .alpha = args.alpha,
                                        .beta = args.beta,
@@ -74,9 +74,11 @@ void gemm_one(const GemmArgs<T>& args, int64_t index) {
     multiply<T>(args.m, args.n, args.k, left, PackedRight<T>{args.packed_b}, result);
     return;
   }
-  const bool few_rows = args.m <= std::min(1 + args.k / 64, FewRows<T>::kMostRows);
-  if (few_rows && args.m > 0 && args.transpose_b && !args.transpose_a) FewRows<T>{args, a, b, result}.run();
-  else if (args.transpose_b) multiply<T>(args.m, args.n, args.k, left, ColsRight<T>{b, args.ldb}, result);
+  if constexpr (!std::is_same_v<T, BFloat16>) {
+    const bool few_rows = args.m <= std::min(1 + args.k / 64, FewRows<T>::kMostRows);
+    if (few_rows && args.m > 0 && args.transpose_b && !args.transpose_a) return FewRows<T>{args, a, b, result}.run();
+  }
+  if (args.transpose_b) multiply<T>(args.m, args.n, args.k, left, ColsRight<T>{b, args.ldb}, result);
   else multiply<T>(args.m, args.n, args.k, left, RowsRight<T>{b, args.ldb}, result);
 }
 
@@ -84,7 +86,10 @@ template <class T>
 void gemm(const GemmArgs<T>& args) {
   // Products of a batch are independent, so threads share them out whole, unless there are too few.
   const auto some = [&args](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) gemm_one(args, i);
+    for (int64_t i = first; i < last; ++i) {
+      if (args.wide_c) gemm_one(args, i, args.wide_c);
+      else gemm_one(args, i, args.c);
+    }
   };
   if (args.batch >= 2 * threads()) parallel_for(args.batch, 1, some);
   else some(0, args.batch);
@@ -92,6 +97,6 @@ void gemm(const GemmArgs<T>& args) {
 
 template <class T>
 void gemm_pack(const GemmPackArgs<T>& args) {
-  if (args.transpose_b) pack_right(args.n, args.k, ColsRight<T>{args.b, args.ldb}, args.packed);
-  else pack_right(args.n, args.k, RowsRight<T>{args.b, args.ldb}, args.packed);
+  if (args.transpose_b) pack_right(args.n, args.k, ColsRight<Wide<T>>{args.b, args.ldb}, args.packed);
+  else pack_right(args.n, args.k, RowsRight<Wide<T>>{args.b, args.ldb}, args.packed);
 }

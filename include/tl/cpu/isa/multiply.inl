@@ -251,7 +251,8 @@ struct Product {
 template <class T, class Left, class Right, class Result>
 void multiply(int64_t m, int64_t n, int64_t k, const Left& left, const Right& right, const Result& result) {
   if (m <= 0 || n <= 0) return;
-  Product<T, Left, Right, Result>{m, n, k, left, right, result}.run();
+  if constexpr (std::is_same_v<T, BFloat16>) multiply_pairs(m, n, k, left, right, result);
+  else Product<T, Left, Right, Result>{m, n, k, left, right, result}.run();
 }
 
 /// Packs all of a right matrix [k, n] into `panels`, gemm_packed_size(n, k) numbers, for products by PackedRight: these
@@ -324,6 +325,7 @@ struct RowsRight {
   const T* b;
   int64_t stride;
 
+  const T* row(int64_t p) const { return b + p * stride; }
   void pack(int64_t k_first, int64_t k_count, int64_t col_first, int64_t cols, T* packed, int64_t place,
             int64_t panel_rows) const {
     constexpr int64_t kSlice = 16;  // rows at a time: each is in a page of its own

@@ -30,9 +30,9 @@ struct Folded {
 /// distances from the mean. The first row is near the mean when the deviation is small beside it, so that neither is
 /// swallowed.
 template <class T>
-void column_moments(const T* x, int64_t rows, int64_t cols, T* mean, T* m2) {
-  std::fill(mean, mean + cols, T(0));
-  std::fill(m2, m2 + cols, T(0));
+void column_moments(const T* x, int64_t rows, int64_t cols, Wide<T>* mean, Wide<T>* m2) {
+  std::fill(mean, mean + cols, Wide<T>(0));
+  std::fill(m2, m2 + cols, Wide<T>(0));
   for (int64_t r = 0; r < rows; ++r) {
     for_each_vector<T>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
       const auto distance = Vec<T>::load(x + r * cols + j, n) - Vec<T>::load(x + j, n);
@@ -40,7 +40,7 @@ void column_moments(const T* x, int64_t rows, int64_t cols, T* mean, T* m2) {
       fma(distance, distance, Vec<T>::load(m2 + j, n)).store(m2 + j, n);
     });
   }
-  const Vec<T> weight(T(1) / static_cast<T>(rows));
+  const Vec<T> weight(Wide<T>(1) / static_cast<Wide<T>>(rows));
   for_each_vector<T>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
     const auto total = Vec<T>::load(mean + j, n), distance = total * weight;
     distance.store(mean + j, n);
@@ -50,20 +50,21 @@ void column_moments(const T* x, int64_t rows, int64_t cols, T* mean, T* m2) {
 
 template <class T>
 void batch_statistics(const BatchStatisticsArgs<T>& args) {
+  using W = Wide<T>;
   if (args.rows == 0) {
-    std::fill(args.mean, args.mean + args.channels, T(0));
-    std::fill(args.variance, args.variance + args.channels, T(0));
+    std::fill(args.mean, args.mean + args.channels, W(0));
+    std::fill(args.variance, args.variance + args.channels, W(0));
     return;
   }
   const Folded fold(args.rows, args.channels);
   const int64_t full = (fold.rows + kSumRows - 1) / kSumRows, blocks = full + (fold.rest > 0);
-  T* partial = scratch(ScratchUse::partial).get<T>(blocks * 2 * fold.cols);  // [blocks, {mean, m2}, cols]
+  W* partial = scratch(ScratchUse::partial).get<W>(blocks * 2 * fold.cols);  // [blocks, {mean, m2}, cols]
   const auto block_x = [&](int64_t b) { return args.x + (b < full ? b * kSumRows : fold.rows) * fold.cols; };
   const auto block_rows = [&](int64_t b) { return b < full ? std::min(kSumRows, fold.rows - b * kSumRows) : 1; };
   const auto block_cols = [&](int64_t b) { return b < full ? fold.cols : fold.rest; };
   parallel_for(blocks, row_grain(kSumRows * fold.cols), [&](int64_t first, int64_t last) {
     for (int64_t b = first; b < last; ++b) {
-      T* mean = partial + b * 2 * fold.cols;
+      W* mean = partial + b * 2 * fold.cols;
       column_moments(block_x(b), block_rows(b), block_cols(b), mean, mean + fold.cols);
     }
   });
@@ -71,13 +72,14 @@ void batch_statistics(const BatchStatisticsArgs<T>& args) {
   parallel_for(args.channels, row_grain(2 * blocks * fold.copies), [&](int64_t first, int64_t last) {
     for (int64_t c = first; c < last; ++c) {
       // Means count from the channel's first element: nothing is lost to a large one here either.
-      const auto origin = static_cast<double>(args.x[c]), rows = static_cast<double>(args.rows);
+      const auto origin = static_cast<double>(widened(args.x[c])), rows = static_cast<double>(args.rows);
       const auto for_each_block = [&](auto body) {
         for (int64_t b = 0; b < blocks; ++b) {
-          const T *x = block_x(b), *mean = partial + b * 2 * fold.cols, *m2 = mean + fold.cols;
+          const T* x = block_x(b);
+          const W *mean = partial + b * 2 * fold.cols, *m2 = mean + fold.cols;
           for (int64_t j = c; j < block_cols(b); j += fold.channels)
             body(static_cast<double>(block_rows(b)),
-                 (static_cast<double>(x[j]) - origin) + static_cast<double>(mean[j]), static_cast<double>(m2[j]));
+                 (static_cast<double>(widened(x[j])) - origin) + static_cast<double>(mean[j]), static_cast<double>(m2[j]));
         }
       };
       double total = 0, m2_total = 0;
@@ -86,8 +88,8 @@ void batch_statistics(const BatchStatisticsArgs<T>& args) {
       for_each_block([&](double count, double mean, double m2) {
         m2_total += m2 + count * (mean - mean_of_all) * (mean - mean_of_all);
       });
-      args.mean[c] = static_cast<T>(origin + mean_of_all);
-      args.variance[c] = static_cast<T>(m2_total / rows);
+      args.mean[c] = static_cast<W>(origin + mean_of_all);
+      args.variance[c] = static_cast<W>(m2_total / rows);
     }
   });
 }
@@ -95,8 +97,8 @@ void batch_statistics(const BatchStatisticsArgs<T>& args) {
 template <class T>
 void channel_affine(const ChannelAffineArgs<T>& args) {
   const Folded fold(args.rows, args.channels);
-  T* scale = scratch(ScratchUse::rows).get<T>(2 * fold.cols);
-  T* shift = scale + fold.cols;
+  Wide<T>* scale = scratch(ScratchUse::rows).get<Wide<T>>(2 * fold.cols);
+  Wide<T>* shift = scale + fold.cols;
   fold.spread(scale, [&](int64_t c) { return args.scale[c]; });
   fold.spread(shift, [&](int64_t c) { return args.shift[c]; });
   parallel_for(fold.rows_with_rest(), row_grain(fold.cols), [&](int64_t first, int64_t last) {
@@ -114,6 +116,7 @@ void channel_affine(const ChannelAffineArgs<T>& args) {
 
 template <class T>
 void batch_norm_backward(const BatchNormBackwardArgs<T>& args) {
+  using W = Wide<T>;
   const bool masked = args.activation != Activation::none;
   const Bounds<T> bounds(args.activation);
   const Folded fold(args.rows, args.channels);
@@ -122,9 +125,9 @@ void batch_norm_backward(const BatchNormBackwardArgs<T>& args) {
   const bool reads_x = wants_sums && args.x;  // the gradient of beta alone needs no x
   const auto slope = [&](int64_t c) { return args.gamma ? args.gamma[c] * args.rstd[c] : args.rstd[c]; };
 
-  T* mean = scratch(ScratchUse::rows).get<T>(4 * fold.cols);
-  T *of_g = mean + fold.cols, *of_x = of_g + fold.cols, *of_1 = of_x + fold.cols;
-  fold.spread(mean, [&](int64_t c) { return reads_x ? args.mean[c] : T(0); });
+  W* mean = scratch(ScratchUse::rows).get<W>(4 * fold.cols);
+  W *of_g = mean + fold.cols, *of_x = of_g + fold.cols, *of_1 = of_x + fold.cols;
+  fold.spread(mean, [&](int64_t c) { return reads_x ? args.mean[c] : W(0); });
   fold.spread(of_g, slope);
 
   // First pass: sums of g and of g (x - mean). With frozen statistics it does all the work.
@@ -132,11 +135,11 @@ void batch_norm_backward(const BatchNormBackwardArgs<T>& args) {
     const auto grad_y = Vec<T>::load(args.grad_y + at, n);
     return masked ? bounds.gradient(Vec<T>::load(args.y + at, n), grad_y) : grad_y;
   };
-  T* partial = scratch(ScratchUse::partial).get<T>(blocks * 2 * fold.cols);  // [blocks, 2, cols]
+  W* partial = scratch(ScratchUse::partial).get<W>(blocks * 2 * fold.cols);  // [blocks, 2, cols]
   parallel_for(blocks, row_grain(kSumRows * fold.cols), [&](int64_t first, int64_t last) {
     for (int64_t b = first; b < last; ++b) {
-      T *sum_g = partial + b * 2 * fold.cols, *sum_gx = sum_g + fold.cols;
-      std::fill(sum_g, sum_gx + fold.cols, T(0));
+      W *sum_g = partial + b * 2 * fold.cols, *sum_gx = sum_g + fold.cols;
+      std::fill(sum_g, sum_gx + fold.cols, W(0));
       for (int64_t row = b * kSumRows; row < std::min((b + 1) * kSumRows, rows); ++row) {
         for_each_vector<T>(0, fold.cols_of(row), [&](int64_t j, auto n) TL_INLINE_LAMBDA {
           const int64_t at = row * fold.cols + j;
@@ -164,10 +167,10 @@ void batch_norm_backward(const BatchNormBackwardArgs<T>& args) {
           sum_gx += static_cast<double>(partial[(b * 2 + 1) * fold.cols + j]);
         }
       const auto rstd = static_cast<double>(args.rstd[c]), k = static_cast<double>(slope(c));
-      if (args.grad_gamma) args.grad_gamma[c] = static_cast<T>(sum_gx * rstd);
-      if (args.grad_beta) args.grad_beta[c] = static_cast<T>(sum_g);
-      of_x[c] = static_cast<T>(-k * rstd * rstd * sum_gx / count);
-      of_1[c] = static_cast<T>(-k * sum_g / count);
+      if (args.grad_gamma) args.grad_gamma[c] = static_cast<W>(sum_gx * rstd);
+      if (args.grad_beta) args.grad_beta[c] = static_cast<W>(sum_g);
+      of_x[c] = static_cast<W>(-k * rstd * rstd * sum_gx / count);
+      of_1[c] = static_cast<W>(-k * sum_g / count);
     }
   });
   if (args.frozen_statistics || !args.grad_x) return;
@@ -208,12 +211,12 @@ void layer_norm(const LayerNormArgs<T>& args) {
       } else {
         total = sum_of<T>(0, args.cols, [=](int64_t c, auto n) TL_INLINE_LAMBDA { return Vec<T>::load(x + c, n); });
       }
-      const T mean = static_cast<T>(total / cols);
+      const auto mean = static_cast<Wide<T>>(total / cols);
       const double m2 = sum_of<T>(0, args.cols, [&](int64_t c, auto n) TL_INLINE_LAMBDA {
-        const auto distance = fill_rest(Vec<T>::load(x + c, n) - Vec<T>(mean), n, T(0));
+        const auto distance = fill_rest(Vec<T>::load(x + c, n) - Vec<T>(mean), n, 0);
         return distance * distance;
       });
-      const T rstd = static_cast<T>(1 / std::sqrt(m2 / cols + static_cast<double>(args.eps)));
+      const auto rstd = static_cast<Wide<T>>(1 / std::sqrt(m2 / cols + static_cast<double>(args.eps)));
       for_each_vector<T>(0, args.cols, [&](int64_t c, auto n) TL_INLINE_LAMBDA {
         auto value = (Vec<T>::load(x + c, n) - Vec<T>(mean)) * Vec<T>(rstd);
         if (args.gamma) value *= Vec<T>::load(args.gamma + c, n);
@@ -232,11 +235,12 @@ void layer_norm_backward(const LayerNormBackwardArgs<T>& args) {
   const int64_t cols = args.cols, blocks = (args.rows + kRows - 1) / kRows;
   const bool wants_sums = args.grad_gamma || args.grad_beta;
   // [blocks, {gamma, beta}, cols]
-  T* partial = scratch(ScratchUse::partial).get<T>(wants_sums ? blocks * 2 * cols : 1);
+  using W = Wide<T>;
+  W* partial = scratch(ScratchUse::partial).get<W>(wants_sums ? blocks * 2 * cols : 1);
   parallel_for(blocks, row_grain(kRows * cols), [&](int64_t first, int64_t last) {
     for (int64_t b = first; b < last; ++b) {
-      T *sum_gx = partial + b * 2 * cols, *sum_g = sum_gx + cols;
-      if (wants_sums) std::fill(sum_gx, sum_g + cols, T(0));
+      W *sum_gx = partial + b * 2 * cols, *sum_g = sum_gx + cols;
+      if (wants_sums) std::fill(sum_gx, sum_g + cols, W(0));
       for (int64_t r = b * kRows; r < std::min((b + 1) * kRows, args.rows); ++r) {
         const T *x = args.x + r * cols, *grad_y = args.grad_y + r * cols;
         const Vec<T> mean(args.mean[r]), rstd(args.rstd[r]);
@@ -271,8 +275,8 @@ void layer_norm_backward(const LayerNormBackwardArgs<T>& args) {
         sum_gx += static_cast<double>(partial[b * 2 * cols + c]);
         sum_g += static_cast<double>(partial[(b * 2 + 1) * cols + c]);
       }
-      if (args.grad_gamma) args.grad_gamma[c] = static_cast<T>(sum_gx);
-      if (args.grad_beta) args.grad_beta[c] = static_cast<T>(sum_g);
+      if (args.grad_gamma) args.grad_gamma[c] = static_cast<W>(sum_gx);
+      if (args.grad_beta) args.grad_beta[c] = static_cast<W>(sum_g);
     }
   });
 }

@@ -31,7 +31,7 @@ void max_pool(const MaxPoolArgs<T>& args) {
         const bool empty = rows.first >= rows.last || cols.first >= cols.last;
         const int64_t out = (item * g.ow + ow) * g.c;
         for_each_vector<T>(0, g.c, [&](int64_t c, auto n) TL_INLINE_LAMBDA {
-          Vec<T> best(-std::numeric_limits<T>::infinity());
+          Vec<T> best(-std::numeric_limits<Wide<T>>::infinity());
           IndexVec<T> place(empty ? -1 : rows.first * g.w + cols.first);
           for (int64_t h = rows.first; h < rows.last; ++h)
             for (int64_t w = cols.first; w < cols.last; ++w) {
@@ -130,6 +130,6 @@ void avg_pool_backward(const AvgPoolBackwardArgs<T>& args) {
         });
         first = false;
       }
-    if (first) std::fill(grad_x, grad_x + g.c, T(0));
+    if (first) std::fill(grad_x, grad_x + g.c, T{});
   });
 }

@@ -24,8 +24,8 @@ TL_ALWAYS_INLINE double sum_of(int64_t first, int64_t last, const Term& term) {
 
 /// The largest value of v(i, n) over the vectors of [first, last); NaN if there is one, -inf if there is nothing.
 template <class T, class Value>
-TL_ALWAYS_INLINE T max_of(int64_t first, int64_t last, const Value& value) {
-  constexpr T kLowest = -std::numeric_limits<T>::infinity();
+TL_ALWAYS_INLINE Wide<T> max_of(int64_t first, int64_t last, const Value& value) {
+  constexpr Wide<T> kLowest = -std::numeric_limits<Wide<T>>::infinity();
   Vec<T> best(kLowest);
   for_each_vector<T>(first, last, [&](int64_t i, auto n) TL_INLINE_LAMBDA {
     best = maximum_fn::value(best, fill_rest(value(i, n), n, kLowest));
@@ -35,9 +35,9 @@ TL_ALWAYS_INLINE T max_of(int64_t first, int64_t last, const Value& value) {
 
 /// The first place in x [n] that holds `value`, or a NaN if value is one; 0 if none does.
 template <class T>
-int64_t find_first(const T* x, int64_t n, T value) {
+int64_t find_first(const T* x, int64_t n, Wide<T> value) {
   constexpr int64_t kBlock = 16 * Vec<T>::kLanes;
-  const auto matches = [&](T element) { return element == value || (element != element && value != value); };
+  const auto matches = [&](Wide<T> element) { return element == value || (element != element && value != value); };
   // Blocks are tested as a whole first. (A partial vector's missing zeros may match too: then the search goes on.)
   for (int64_t first = 0; first < n; first += kBlock) {
     const int64_t last = std::min(first + kBlock, n);
@@ -49,14 +49,14 @@ int64_t find_first(const T* x, int64_t n, T value) {
     });
     if (max_lane(found) == 0) continue;
     for (int64_t i = first; i < last; ++i)
-      if (matches(x[i])) return i;
+      if (matches(widened(x[i]))) return i;
   }
   return 0;
 }
 
 /// total[j] += sum of the column j of x [rows, cols], whose rows are `stride` apart.
 template <class T>
-void add_rows(const T* x, int64_t rows, int64_t cols, int64_t stride, T* total) {
+void add_rows(const T* x, int64_t rows, int64_t cols, int64_t stride, Wide<T>* total) {
   for (int64_t r = 0; r < rows; ++r, x += stride) {
     for_each_vector<T>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
       (Vec<T>::load(total + j, n) + Vec<T>::load(x + j, n)).store(total + j, n);
@@ -86,29 +86,30 @@ void reduce_sum(const ReduceArgs<T>& args, double divisor) {
     for (int64_t o = 0; o < outer; ++o) {
       double total = 0;
       for (int64_t c = 0; c < chunks; ++c) total += partial[o * chunks + c];
-      args.y[o] = static_cast<T>(total / divisor);
+      args.y[o] = static_cast<Wide<T>>(total / divisor);
     }
     return;
   }
 
   constexpr int64_t kCols = 4096;
   const int64_t blocks = (inner + kCols - 1) / kCols, items = outer * chunks * blocks;
-  T* partial = scratch(ScratchUse::partial).get<T>(outer * chunks * inner);  // [outer, chunks, inner]
+  using W = Wide<T>;
+  W* partial = scratch(ScratchUse::partial).get<W>(outer * chunks * inner);  // [outer, chunks, inner]
   parallel_for(items, row_grain(std::min(axis, chunk) * std::min(inner, kCols)), [&](int64_t first, int64_t last) {
     for (int64_t item = first; item < last; ++item) {
       const int64_t col = item % blocks * kCols, part = item / blocks, o = part / chunks, row = part % chunks * chunk;
-      T* total = partial + part * inner + col;
+      W* total = partial + part * inner + col;
       const int64_t cols = std::min(kCols, inner - col);
-      std::fill(total, total + cols, T(0));
+      std::fill(total, total + cols, W(0));
       add_rows(args.x + (o * axis + row) * inner + col, std::min(chunk, axis - row), cols, inner, total);
     }
   });
   parallel_for(outer * inner, row_grain(chunks), [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
-      const T* column = partial + i / inner * chunks * inner + i % inner;
+      const W* column = partial + i / inner * chunks * inner + i % inner;
       double total = 0;
       for (int64_t c = 0; c < chunks; ++c) total += static_cast<double>(column[c * inner]);
-      args.y[i] = static_cast<T>(total / divisor);
+      args.y[i] = static_cast<W>(total / divisor);
     }
   });
 }
@@ -125,7 +126,7 @@ void reduce_extreme(const ReduceArgs<T>& args) {
     parallel_for(args.outer, row_grain(axis), [&](int64_t first, int64_t last) {
       for (int64_t o = first; o < last; ++o) {
         const T* row = args.x + o * axis;
-        T best = max_of<T>(0, axis, [&](int64_t i, auto n) TL_INLINE_LAMBDA { return signed_load(row + i, n); });
+        auto best = max_of<T>(0, axis, [&](int64_t i, auto n) TL_INLINE_LAMBDA { return signed_load(row + i, n); });
         if (kMin) best = -best;
         args.y[o] = best;
         if (args.index) args.index[o] = static_cast<int32_t>(find_first(row, axis, best));
@@ -140,7 +141,7 @@ void reduce_extreme(const ReduceArgs<T>& args) {
       const int64_t o = item / blocks, col = item % blocks * kCols;
       const T* slice = args.x + o * axis * inner;
       for_each_vector<T>(col, std::min(col + kCols, inner), [&](int64_t j, auto n) TL_INLINE_LAMBDA {
-        Vec<T> best(-std::numeric_limits<T>::infinity());
+        Vec<T> best(-std::numeric_limits<Wide<T>>::infinity());
         IndexVec<T> place(0);
         for (int64_t a = 0; a < axis; ++a) {
           const Vec<T> value = signed_load(slice + a * inner + j, n);

@@ -1,17 +1,17 @@
 // Bodies of cpu/softmax.hpp. Included once per instruction set (see bodies.inl).
 
 template <class T>
-TL_ALWAYS_INLINE T max_of_row(const T* x, int64_t cols) {
+TL_ALWAYS_INLINE Wide<T> max_of_row(const T* x, int64_t cols) {
   return max_of<T>(0, cols, [&](int64_t c, auto n) TL_INLINE_LAMBDA { return Vec<T>::load(x + c, n); });
 }
 
 /// Sum of exp(x - shift) over a row, which is also written to y unless that is null.
 template <class T>
-TL_ALWAYS_INLINE double sum_of_exp(const T* x, int64_t cols, T shift, T* y) {
+TL_ALWAYS_INLINE double sum_of_exp(const T* x, int64_t cols, Wide<T> shift, T* y) {
   return sum_of<T>(0, cols, [&](int64_t c, auto n) TL_INLINE_LAMBDA {
     const auto value = exp(Vec<T>::load(x + c, n) - Vec<T>(shift));
     if (y) value.store(y + c, n);
-    return fill_rest(value, n, T(0));
+    return fill_rest(value, n, 0);
   });
 }
 
@@ -21,14 +21,14 @@ void softmax(const SoftmaxArgs<T>& args) {
     for (int64_t r = first; r < last; ++r) {
       const T* x = args.x + r * args.cols;
       T* y = args.y + r * args.cols;
-      const T largest = max_of_row(x, args.cols);
+      const auto largest = max_of_row(x, args.cols);
       if (args.logarithm) {
-        const T log_sum = static_cast<T>(std::log(sum_of_exp<T>(x, args.cols, largest, nullptr)));
+        const auto log_sum = static_cast<Wide<T>>(std::log(sum_of_exp<T>(x, args.cols, largest, nullptr)));
         for_each_vector<T>(0, args.cols, [&](int64_t c, auto n) TL_INLINE_LAMBDA {
           (Vec<T>::load(x + c, n) - Vec<T>(largest) - Vec<T>(log_sum)).store(y + c, n);
         });
-      } else if (largest == -std::numeric_limits<T>::infinity()) {
-        std::fill(y, y + args.cols, T(0));
+      } else if (largest == -std::numeric_limits<Wide<T>>::infinity()) {
+        std::fill(y, y + args.cols, T{});
       } else {
         const Vec<T> scale(1 / sum_of_exp<T>(x, args.cols, largest, y));
         for_each_vector<T>(0, args.cols, [&](int64_t c, auto n) TL_INLINE_LAMBDA {

@@ -5,6 +5,7 @@
 namespace tl::cpu {
 namespace avx512 {
 const KernelTable<float>& table_f32();
+const KernelTable<BFloat16>& table_bf16();
 }
 namespace avx2 {
 const KernelTable<float>& table_f32();
@@ -12,5 +13,6 @@ const KernelTable<float>& table_f32();
 namespace baseline {
 const KernelTable<float>& table_f32();
 const KernelTable<double>& table_f64();
+const KernelTable<BFloat16>& table_bf16();
 }  // namespace baseline
 }  // namespace tl::cpu
