@@ -9,6 +9,7 @@
 
 #include "tl/core/error.hpp"
 #include "tl/core/parallel.hpp"
+#include "tl/core/precision.hpp"
 #include "tl/nn/init.hpp"
 #include "tl/tensor/backend.hpp"
 #include "tl/train/progress.hpp"
@@ -25,7 +26,9 @@ struct CommonOptions {
     app.add_option("--device", device, "cpu, cuda or auto")
         ->check(CLI::IsMember({"cpu", "cuda", "auto"}))
         ->capture_default_str();
-    app.add_option("--precision", precision, "f32")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+    app.add_option("--precision", precision, "f32, or bf16: activations in bfloat16, sums and weights in float")
+        ->check(CLI::IsMember({"f32", "bf16"}))
+        ->capture_default_str();
     app.add_option("--threads", threads, "0: as many as this process may use")
         ->check(CLI::Range(0, 1024))
         ->capture_default_str();
@@ -35,7 +38,7 @@ struct CommonOptions {
 
   /// Applies threads and seed, and chooses the device.
   tl::Device apply() const {
-    tl::require<tl::UsageError>(precision == "f32", "--precision bf16: this version computes in f32 alone");
+    tl::set_precision(tl::parse_precision(precision));
     if (threads > 0) tl::set_threads(threads);
     tl::manual_seed(seed);
     if (device == "cpu") return tl::kCpu;

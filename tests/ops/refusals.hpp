@@ -148,7 +148,7 @@ inline const std::vector<Refusal>& refusals() {
        ErrorCode::shape, "conv2d_fused: residual must be like y; got [1, 4, 4, 4]"},
       {"conv2d_fused with a weight packed for another kernel",
        [=] {
-         const Tensor packed = tl::pack_conv2d({1, 4, 4, 3}, t({4, 1, 1, 3}), {});
+         const Tensor packed = tl::pack_conv2d(t({1, 4, 4, 3}), t({4, 1, 1, 3}), {});
          tl::conv2d_fused(t({1, 4, 4, 3}), t({4, 3, 3, 3}), {}, {}, tl::Activation::none, {}, packed);
        },
        ErrorCode::shape, "conv2d_fused: packed must be [432], from pack_conv2d; got [48]"},

@@ -17,7 +17,7 @@ TL_INLINE void accumulate(Tensor& sum, Tensor value) {
     if (value.is_sole_owner()) std::swap(sum, value);
     else sum = sum.clone();
   }
-  visit_floating(sum.dtype(), "backward", [&](auto type) {
+  visit_activation(sum.dtype(), "backward", [&](auto type) {
     using T = typename decltype(type)::type;
     kernel::affine(
         sum.device(),

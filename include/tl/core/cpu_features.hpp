@@ -87,8 +87,6 @@ constexpr std::string_view name_of(Bf16Path path) {
   return "?";
 }
 
-namespace detail {
-
 /// Whether the processor has AMX tiles for bfloat16 and the kernel lets this process use them.
 inline bool may_use_amx() {
 #if TL_X86 && defined(__linux__)
@@ -102,14 +100,12 @@ inline bool may_use_amx() {
 #endif
 }
 
-}  // namespace detail
-
 /// The fastest path of this machine.
 inline Bf16Path best_bf16_path() {
 #if TL_X86
   static const Bf16Path best = [] {
     if (best_isa() != Isa::avx512 || !__builtin_cpu_supports("avx512bf16")) return Bf16Path::vectors;
-    return detail::may_use_amx() ? Bf16Path::amx : Bf16Path::avx512_bf16;
+    return may_use_amx() ? Bf16Path::amx : Bf16Path::avx512_bf16;
   }();
   return best;
 #else

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 #include "tl/core/config.hpp"
 #include "tl/core/error.hpp"
@@ -151,8 +152,16 @@ struct Type {
 template <class Body>
 decltype(auto) visit_floating(DType dtype, std::string_view operation, Body&& body) {
   if (dtype == DType::f32) return body(Type<float>{});
-  require<DTypeError>(dtype == DType::f64, operation, ": expected f32 (or f64, for checking), got ", dtype);
+  require<DTypeError>(dtype == DType::f64, operation, ": expected f32 (or f64, for checking), got ", dtype,
+                      dtype == DType::bf16 ? ". Hint: cast(x, DType::f32)." : "");
   return body(Type<double>{});
+}
+
+/// The same for operations on activations, which come in bfloat16 too.
+template <class Body>
+decltype(auto) visit_activation(DType dtype, std::string_view operation, Body&& body) {
+  if (dtype == DType::bf16) return body(Type<BFloat16>{});
+  return visit_floating(dtype, operation, std::forward<Body>(body));
 }
 
 }  // namespace tl

@@ -92,6 +92,22 @@ struct AffineArgs {
   Wide<T> alpha, beta, gamma;
 };
 
+/// y = the nearest T to x; a NaN stays one.
+template <class T>
+struct NarrowArgs {
+  const Wide<T>* x;
+  T* y;
+  int64_t n;
+};
+
+/// y = x
+template <class T>
+struct WidenArgs {
+  const T* x;
+  Wide<T>* y;
+  int64_t n;
+};
+
 /// y[shape with stride_y] (= or +=) x[shape with stride_x]: permute, slice, pad and concat, forward and backward.
 /// Neither x's repeated elements (stride 0) nor y's places overlap for the assigned form.
 template <class T>

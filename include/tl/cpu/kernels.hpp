@@ -23,6 +23,7 @@ namespace tl {
   X(unary, UnaryArgs)                             \
   X(unary_backward, UnaryBackwardArgs)            \
   X(binary, BinaryArgs)                           \
+  X(binary_backward, BinaryBackwardArgs)          \
   X(affine, AffineArgs)                           \
   X(copy_strided, CopyStridedArgs)                \
   X(dropout, DropoutArgs)                         \
@@ -47,7 +48,6 @@ namespace tl {
 
 #define TL_KERNELS(X)                                 \
   TL_HALF_KERNELS(X)                                  \
-  X(binary_backward, BinaryBackwardArgs)              \
   X(scatter_axis, ScatterAxisArgs)                    \
   X(top_k, TopKArgs)                                  \
   X(cross_entropy, CrossEntropyArgs)                  \
@@ -64,12 +64,18 @@ namespace tl {
   X(attention_forward, AttentionForwardArgs) \
   X(attention_backward, AttentionBackwardArgs)
 
+/// Kernels that only half precision needs.
+#define TL_CAST_KERNELS(X) \
+  X(narrow, NarrowArgs)    \
+  X(widen, WidenArgs)
+
 /// One backend's kernels for element type T; a null entry is a kernel that the backend does not have.
 template <class T>
 struct KernelTable {
 #define TL_ENTRY(name, Args) void (*name)(const Args<T>&) = nullptr;
   TL_KERNELS(TL_ENTRY)
   TL_FUSED_KERNELS(TL_ENTRY)
+  TL_CAST_KERNELS(TL_ENTRY)
 #undef TL_ENTRY
 };
 

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "tl/models/predict.hpp"
+#include "tl/ops/elementwise.hpp"
 #include "tl/ops/softmax.hpp"
 
 namespace tl::inline TL_ABI {
@@ -38,7 +39,7 @@ TL_INLINE Prediction ImagePredictor::predict(const Image& image) {
   const Preprocess& input = model_.info.preprocess;
   Tensor x = Tensor::empty({1, input.size, input.size, input.channels()});
   pipeline_(image, x.mutable_data<float>());
-  const Tensor logits = (*model_.net)(x), probabilities = softmax(logits);
+  const Tensor logits = cast((*model_.net)(in_precision(x)), DType::f32), probabilities = softmax(logits);
   Prediction out;
   out.logits.assign(logits.values<float>().begin(), logits.values<float>().end());
   out.probabilities.assign(probabilities.values<float>().begin(), probabilities.values<float>().end());

@@ -32,8 +32,8 @@ TL_INLINE std::pair<Tensor, Tensor> fold(const Conv2d& conv, const BatchNorm2d& 
 
 /// Brings conv.packed up to date for inputs like x; bn may be null.
 TL_INLINE void pack(Conv2d& conv, const BatchNorm2d* bn, const Tensor& x) {
-  const auto path = static_cast<uint64_t>(conv2d_path(x.shape(), conv.weight, conv.options()));
-  std::vector<std::pair<const void*, uint64_t>> origin{{nullptr, path}};
+  const auto path = static_cast<uint64_t>(conv2d_path(x, conv.weight, conv.options()));
+  std::vector<std::pair<const void*, uint64_t>> origin{{nullptr, path}, {nullptr, static_cast<uint64_t>(x.dtype())}};
   const auto add = [&](const Tensor& source) {
     if (source.defined()) origin.emplace_back(source.raw_data(), source.storage()->version());
   };
@@ -41,7 +41,7 @@ TL_INLINE void pack(Conv2d& conv, const BatchNorm2d* bn, const Tensor& x) {
   if (bn) add(bn->weight), add(bn->bias), add(bn->running_mean), add(bn->running_var);
   if (conv.packed.origin == origin) return;
   auto [weight, bias] = bn ? fold(conv, *bn) : std::pair<Tensor, Tensor>(conv.weight, conv.bias);
-  conv.packed = {pack_conv2d(x.shape(), weight, conv.options()), bias, std::move(origin)};
+  conv.packed = {pack_conv2d(x, weight, conv.options()), bias, std::move(origin)};
 }
 
 template <class... Tensors>

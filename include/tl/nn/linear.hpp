@@ -45,8 +45,8 @@ struct Linear : Module {
     if (!w.device().is_cpu() || (grad_enabled() && w.requires_grad())) {
       packed_ = {};
     } else if (const auto origin = std::pair<const void*, uint64_t>(w.raw_data(), w.storage()->version());
-               !packed_.defined() || origin_ != origin) {
-      packed_ = pack_linear(w);
+               !packed_.defined() || packed_.dtype() != x.dtype() || origin_ != origin) {
+      packed_ = pack_linear(w, x.dtype());
       origin_ = origin;
     }
     return linear(x, weight, bias, activation, packed_);

@@ -117,6 +117,10 @@ TL_INLINE Tensor composed_attention(const Tensor& q, const Tensor& k, const Tens
 
 TL_INLINE Tensor attention_of(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSize& size,
                               bool side_by_side, const AttentionOptions& options) {
+  if (q.dtype() == DType::bf16) {  // the kernels work in float
+    const auto full = [](const Tensor& x) { return cast(x, DType::f32); };
+    return cast(attention_of(full(q), full(k), full(v), size, side_by_side, options), DType::bf16);
+  }
   const double scale = options.scale != 0 ? options.scale : 1 / std::sqrt(static_cast<double>(size.width));
   Tensor mask;
   if (options.key_mask.defined()) {

@@ -52,7 +52,8 @@ struct Conv2dOptions {
 ///
 /// x [N, H, W, Cin], weight [Cout, kH, kW, Cin/groups], bias [Cout] or undefined; y [N, OH, OW, Cout] with
 /// OH = floor((H + top + bottom - dilation (kH - 1) - 1) / stride) + 1. Group g maps the g-th share of the channels.
-/// Errors: ShapeError. Differentiable in x, weight and bias. FLOPs: 2 N OH OW Cout kH kW Cin/groups.
+/// x may be bfloat16: then y is too, while weight, bias and their gradients stay f32.
+/// Errors: ShapeError, DTypeError. Differentiable in x, weight and bias. FLOPs: 2 N OH OW Cout kH kW Cin/groups.
 /// PyTorch: torch.nn.functional.conv2d, whose x is [N, C, H, W] and whose weight is [Cout, Cin/groups, kH, kW].
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Conv2dOptions& options = {});
 
@@ -64,12 +65,12 @@ Tensor conv2d_fused(const Tensor& x, const Tensor& weight, const Tensor& bias, c
                     Activation activation, const Conv2dOptions& options, const Tensor& packed = {});
 
 /// The weight of a convolution in the order in which the kernels read it (transformed, for Winograd's tiles), so that
-/// one that serves many times is not packed each time. Good for this process and for inputs of a shape for which
-/// conv2d_path is the same. Errors: those of conv2d.
-Tensor pack_conv2d(const Shape& x, const Tensor& weight, const Conv2dOptions& options);
+/// one that serves many times is not packed each time. Good for this process and for inputs of the type of x and of
+/// a shape for which conv2d_path is the same; the numbers of x are not read. Errors: those of conv2d.
+Tensor pack_conv2d(const Tensor& x, const Tensor& weight, const Conv2dOptions& options);
 
-/// How conv2d computes for an input of shape x. Errors: those of conv2d.
-ConvPath conv2d_path(const Shape& x, const Tensor& weight, const Conv2dOptions& options);
+/// How conv2d computes for an input like x, whose numbers are not read. Errors: those of conv2d.
+ConvPath conv2d_path(const Tensor& x, const Tensor& weight, const Conv2dOptions& options);
 
 }  // namespace tl::inline TL_ABI
 

@@ -24,7 +24,8 @@ TL_INLINE std::atomic<int64_t>& winograd_setting() {
   return setting;
 }
 
-TL_INLINE ConvGeometry conv_geometry(const Shape& x, const Tensor& weight, const Conv2dOptions& options) {
+TL_INLINE ConvGeometry conv_geometry(const Shape& x, DType dtype, const Tensor& weight,
+                                     const Conv2dOptions& options) {
   const auto& [stride, padding, dilation, groups] = options;
   require<ShapeError>(x.rank() == 4, "conv2d: x must be [N, H, W, C]; got ", x);
   require<ShapeError>(weight.rank() == 4, "conv2d: weight must be [Cout, kH, kW, Cin/groups]; got ", weight.shape());
@@ -54,16 +55,17 @@ TL_INLINE ConvGeometry conv_geometry(const Shape& x, const Tensor& weight, const
           .dilation_w = dilation.w,
           .pad_top = rows.before,
           .pad_left = cols.before,
-          .winograd_tile = winograd_tile()};
+          .winograd_tile = dtype == DType::bf16 ? 0 : winograd_tile()};
 }
 
 TL_INLINE ConvGeometry conv_geometry(const Tensor& x, const Tensor& weight, const Tensor& bias,
                                      const Conv2dOptions& options) {
-  const ConvGeometry geometry = conv_geometry(x.shape(), weight, options);
+  const ConvGeometry geometry = conv_geometry(x.shape(), x.dtype(), weight, options);
   require<ShapeError>(!bias.defined() || bias.shape() == Shape{weight.size(0)},
                       "conv2d: bias must be [Cout] with Cout = ", weight.size(0), "; got ",
                       bias.defined() ? bias.shape() : Shape());
-  require<DTypeError>(x.dtype() == weight.dtype(), "conv2d: x is ", x.dtype(), ", weight is ", weight.dtype());
+  require<DTypeError>(wide(x.dtype()) == weight.dtype(), "conv2d: x is ", x.dtype(), ", weight is ", weight.dtype(),
+                      "; expected ", wide(x.dtype()));
   require<DeviceError>(x.device() == weight.device(), "conv2d: x is on ", x.device(), ", weight on ", weight.device());
   return geometry;
 }
@@ -83,29 +85,29 @@ struct Conv2d {
   Gradients backward(const Needs& needs, const Tensor& grad_y) const {
     const auto& g = geometry;
     Gradients out(3);
-    visit_floating(grad_y.dtype(), kName, [&](auto type) {
+    visit_activation(grad_y.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       if (needs[0]) {
         out[0] = Tensor::empty({g.n, g.h, g.w, g.cin}, grad_y.dtype(), grad_y.device());
         kernel::conv_backward_data(grad_y.device(), ConvBackwardDataArgs<T>{.geometry = g,
                                                                             .grad_y = grad_y.data<T>(),
-                                                                            .weight = weight.get(kName).data<T>(),
+                                                                            .weight = weight.get(kName).data<Wide<T>>(),
                                                                             .grad_x = out[0].mutable_data<T>()});
       }
       if (needs[1]) {
-        out[1] = Tensor::empty({g.cout, g.kh, g.kw, g.cin / g.groups}, grad_y.dtype(), grad_y.device());
-        if (needs[2]) out[2] = Tensor::empty({g.cout}, grad_y.dtype(), grad_y.device());
+        out[1] = Tensor::empty({g.cout, g.kh, g.kw, g.cin / g.groups}, wide(grad_y.dtype()), grad_y.device());
+        if (needs[2]) out[2] = Tensor::empty({g.cout}, wide(grad_y.dtype()), grad_y.device());
         kernel::conv_backward_weight(
             grad_y.device(), ConvBackwardWeightArgs<T>{.geometry = g,
                                                        .grad_y = grad_y.data<T>(),
                                                        .x = x.get(kName).data<T>(),
-                                                       .grad_weight = out[1].mutable_data<T>(),
-                                                       .grad_bias = out[2] ? out[2].mutable_data<T>() : nullptr});
+                                                       .grad_weight = out[1].mutable_data<Wide<T>>(),
+                                                       .grad_bias = out[2] ? out[2].mutable_data<Wide<T>>() : nullptr});
       } else if (needs[2]) {
-        out[2] = Tensor::empty({g.cout}, grad_y.dtype(), grad_y.device());
+        out[2] = Tensor::empty({g.cout}, wide(grad_y.dtype()), grad_y.device());
         kernel::reduce(grad_y.device(), ReduceArgs<T>{.reduction = Reduction::sum,
                                                       .x = grad_y.data<T>(),
-                                                      .y = out[2].mutable_data<T>(),
+                                                      .y = out[2].mutable_data<Wide<T>>(),
                                                       .index = nullptr,
                                                       .outer = 1,
                                                       .axis = g.n * g.oh * g.ow,
@@ -118,12 +120,12 @@ struct Conv2d {
   static Tensor run(const ConvGeometry& g, const Tensor& x, const Tensor& weight, const Tensor& bias,
                     const Tensor& residual, Activation activation, const Tensor& packed = {}) {
     Tensor y = Tensor::empty({g.n, g.oh, g.ow, g.cout}, x.dtype(), x.device());
-    visit_floating(x.dtype(), kName, [&](auto type) {
+    visit_activation(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::conv_forward(x.device(), ConvForwardArgs<T>{.geometry = g,
                                                           .x = x.data<T>(),
-                                                          .weight = weight.data<T>(),
-                                                          .bias = bias.defined() ? bias.data<T>() : nullptr,
+                                                          .weight = weight.data<Wide<T>>(),
+                                                          .bias = bias.defined() ? bias.data<Wide<T>>() : nullptr,
                                                           .residual = residual.defined() ? residual.data<T>() : nullptr,
                                                           .y = y.mutable_data<T>(),
                                                           .activation = activation,
@@ -161,16 +163,16 @@ TL_INLINE Tensor conv2d_fused(const Tensor& x, const Tensor& weight, const Tenso
   return detail::Conv2d::run(geometry, x, weight, bias, residual, activation, packed);
 }
 
-TL_INLINE ConvPath conv2d_path(const Shape& x, const Tensor& weight, const Conv2dOptions& options) {
-  return conv_path(detail::conv_geometry(x, weight, options));
+TL_INLINE ConvPath conv2d_path(const Tensor& x, const Tensor& weight, const Conv2dOptions& options) {
+  return conv_path(detail::conv_geometry(x.shape(), x.dtype(), weight, options));
 }
 
-TL_INLINE Tensor pack_conv2d(const Shape& x, const Tensor& weight, const Conv2dOptions& options) {
-  const ConvGeometry geometry = detail::conv_geometry(x, weight, options);
-  Tensor packed = Tensor::empty({conv_packed_size(geometry)}, weight.dtype(), weight.device());
-  visit_floating(weight.dtype(), detail::Conv2d::kName, [&](auto type) {
+TL_INLINE Tensor pack_conv2d(const Tensor& x, const Tensor& weight, const Conv2dOptions& options) {
+  const ConvGeometry geometry = detail::conv_geometry(x.shape(), x.dtype(), weight, options);
+  Tensor packed = Tensor::empty({conv_packed_size(geometry)}, x.dtype(), weight.device());
+  visit_activation(x.dtype(), detail::Conv2d::kName, [&](auto type) {
     using T = typename decltype(type)::type;
-    kernel::conv_pack(weight.device(), ConvPackArgs<T>{geometry, weight.data<T>(), packed.mutable_data<T>()});
+    kernel::conv_pack(weight.device(), ConvPackArgs<T>{geometry, weight.data<Wide<T>>(), packed.mutable_data<T>()});
   });
   return packed;
 }

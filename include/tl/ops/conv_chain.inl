@@ -194,7 +194,7 @@ TL_INLINE std::vector<ConvGeometry> chain_geometries(const Tensor& x, const std:
   std::vector<ConvGeometry> out;
   Shape shape = x.shape();
   for (const ChainUnit& unit : units) {
-    out.push_back(conv_geometry(shape, unit.weight, unit.conv));
+    out.push_back(conv_geometry(shape, x.dtype(), unit.weight, unit.conv));
     shape = {out.back().n, out.back().oh, out.back().ow, out.back().cout};
   }
   return out;

@@ -18,7 +18,7 @@ struct Dropout {
  private:
   Tensor run(const Tensor& x) const {
     Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
-    visit_floating(x.dtype(), kName, [&](auto type) {
+    visit_activation(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::dropout(x.device(), DropoutArgs<T>{.x = x.data<T>(),
                                                  .y = y.mutable_data<T>(),

@@ -1,5 +1,6 @@
 // Arithmetic and functions, element by element.
 #pragma once
+#include "tl/core/precision.hpp"
 #include "tl/cpu/elementwise.hpp"
 #include "tl/cpu/gemm.hpp"
 #include "tl/tensor/tensor.hpp"
@@ -55,6 +56,12 @@ inline Tensor sigmoid(const Tensor& x) { return unary(UnaryFunction::sigmoid, x)
 inline Tensor tanh(const Tensor& x) { return unary(UnaryFunction::tanh, x); }
 /// x * relu6(x + 3) / 6. Paper: Howard et al., "Searching for MobileNetV3", 2019.
 inline Tensor hardswish(const Tensor& x) { return unary(UnaryFunction::hardswish, x); }
+
+/// The same numbers in another floating type. The gradient comes back in the type of x. PyTorch: x.to(dtype).
+Tensor cast(const Tensor& x, DType dtype);
+
+/// x in the type that this thread's precision() asks for, if it is floating; else x itself.
+Tensor in_precision(const Tensor& x);
 
 /// Applies an activation by its enumerator; none returns x.
 Tensor activate(const Tensor& x, Activation activation);

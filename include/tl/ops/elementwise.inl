@@ -32,7 +32,7 @@ struct Binary {
                          " and ", y.device());
     shape_a = x.shape(), shape_b = y.shape();
     Tensor out = Tensor::empty(broadcast_shape(shape_a, shape_b, symbol), x.dtype(), x.device());
-    visit_floating(x.dtype(), symbol, [&](auto type) {
+    visit_activation(x.dtype(), symbol, [&](auto type) {
       using T = typename decltype(type)::type;
       BinaryArgs<T> args{.function = function,
                          .a = x.data<T>(),
@@ -65,7 +65,7 @@ struct Binary {
     }
     Tensor grad_a = needs[0] ? Tensor::empty(grad_y.shape(), grad_y.dtype(), grad_y.device()) : Tensor();
     Tensor grad_b = needs[1] ? Tensor::empty(grad_y.shape(), grad_y.dtype(), grad_y.device()) : Tensor();
-    visit_floating(grad_y.dtype(), symbol, [&](auto type) {
+    visit_activation(grad_y.dtype(), symbol, [&](auto type) {
       using T = typename decltype(type)::type;
       BinaryBackwardArgs<T> args{.function = function,
                                  .a = a.get(symbol).data<T>(),
@@ -111,14 +111,14 @@ struct Affine {
 
  private:
   void run(const Tensor& x, Tensor& y, double constant) const {
-    visit_floating(x.dtype(), kName, [&](auto type) {
+    visit_activation(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::affine(x.device(), AffineArgs<T>{.x = x.data<T>(),
                                                .y = y.mutable_data<T>(),
                                                .n = x.numel(),
-                                               .alpha = static_cast<T>(alpha),
+                                               .alpha = static_cast<Wide<T>>(alpha),
                                                .beta = 0,
-                                               .gamma = static_cast<T>(constant)});
+                                               .gamma = static_cast<Wide<T>>(constant)});
     });
   }
 };
@@ -130,7 +130,7 @@ struct Unary {
 
   Tensor forward(const Needs& needs, const Tensor& x) {
     Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
-    visit_floating(x.dtype(), kName, [&](auto type) {
+    visit_activation(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::unary(x.device(),
                     UnaryArgs<T>{.function = function, .x = x.data<T>(), .y = y.mutable_data<T>(), .n = x.numel()});
@@ -141,7 +141,7 @@ struct Unary {
 
   Gradients backward(const Needs&, const Tensor& grad_y) {
     Tensor grad_x = Tensor::empty(grad_y.shape(), grad_y.dtype(), grad_y.device());
-    visit_floating(grad_y.dtype(), kName, [&](auto type) {
+    visit_activation(grad_y.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::unary_backward(grad_y.device(), UnaryBackwardArgs<T>{.function = function,
                                                                    .kept = kept.get(kName).data<T>(),
@@ -151,6 +151,17 @@ struct Unary {
     });
     return {grad_x};
   }
+};
+
+struct Cast {
+  static constexpr std::string_view kName = "cast";
+  DType to, from = to;
+
+  Tensor forward(const Needs&, const Tensor& x) {
+    from = x.dtype();
+    return x.to(to);
+  }
+  Gradients backward(const Needs&, const Tensor& grad_y) const { return {grad_y.to(from)}; }
 };
 
 }  // namespace detail
@@ -190,6 +201,17 @@ TL_INLINE Tensor minimum(const Tensor& a, const Tensor& b) {
 TL_INLINE Tensor affine(const Tensor& x, double alpha, double gamma) { return apply(detail::Affine{alpha, gamma}, x); }
 
 TL_INLINE Tensor unary(UnaryFunction function, const Tensor& x) { return apply(detail::Unary{function, {}}, x); }
+
+TL_INLINE Tensor cast(const Tensor& x, DType dtype) {
+  if (x.dtype() == dtype) return x;
+  require<DTypeError>(is_floating(x.dtype()) && is_floating(dtype), "cast: expected floating types, got ", x.dtype(),
+                      " to ", dtype);
+  return apply(detail::Cast{dtype}, x);
+}
+
+TL_INLINE Tensor in_precision(const Tensor& x) {
+  return x.dtype() == DType::f32 || x.dtype() == DType::bf16 ? cast(x, activation_dtype(precision())) : x;
+}
 
 TL_INLINE Tensor activate(const Tensor& x, Activation activation) {
   switch (activation) {

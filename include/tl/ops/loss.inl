@@ -157,6 +157,7 @@ Tensor pairwise_loss(const Rule& rule, const Tensor& x, const Tensor& y, LossRed
 }  // namespace detail
 
 TL_INLINE Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options) {
+  if (logits.dtype() == DType::bf16) return cross_entropy(cast(logits, DType::f32), target, options);
   require<ShapeError>(logits.rank() == 2, "cross_entropy: logits must be [N, C]; got ", logits.shape());
   require<ShapeError>(target.shape() == Shape{logits.size(0)},
                       "cross_entropy: target must be [N] with N = ", logits.size(0), "; got ", target.shape());

@@ -15,13 +15,14 @@ struct Product {
   bool transpose_a, transpose_b;
   bool shared_a = false, shared_b = false;
 
+  /// With packed_b the numbers of b are not read. c may be f32 where a is bfloat16.
   void run(const Tensor& a, const Tensor& b, Tensor& c, const Tensor& bias = {},
            Activation activation = Activation::none, const Tensor& packed_b = {}) const {
-    visit_floating(a.dtype(), "matmul", [&](auto type) {
+    visit_activation(a.dtype(), "matmul", [&](auto type) {
       using T = typename decltype(type)::type;
       GemmArgs<T> args{.a = a.data<T>(),
-                       .b = b.data<T>(),
-                       .c = c.mutable_data<T>(),
+                       .b = packed_b ? nullptr : b.data<T>(),
+                       .c = c.dtype() == a.dtype() ? c.mutable_data<T>() : nullptr,
                        .m = m,
                        .n = n,
                        .k = k,
@@ -30,13 +31,14 @@ struct Product {
                        .ldc = n};
       args.transpose_a = transpose_a;
       args.transpose_b = transpose_b;
-      args.bias = bias.defined() ? bias.data<T>() : nullptr;
+      args.bias = bias.defined() ? bias.data<Wide<T>>() : nullptr;
       args.activation = activation;
       args.batch = batch;
       args.stride_a = shared_a ? 0 : m * k;
       args.stride_b = shared_b ? 0 : k * n;
       args.stride_c = m * n;
       args.packed_b = packed_b.defined() ? packed_b.data<T>() : nullptr;
+      if (!args.c) args.wide_c = c.mutable_data<Wide<T>>();
       kernel::gemm(a.device(), args);
     });
   }
@@ -77,6 +79,17 @@ struct Matmul {
   }
 };
 
+/// A weight [Out, In] as the right matrix [k, n] of a product in `dtype`: its transpose, or itself.
+TL_INLINE Tensor pack_weight(const Tensor& weight, DType dtype, int64_t n, int64_t k, bool transpose) {
+  Tensor packed = Tensor::empty({gemm_packed_size(n, k)}, dtype, weight.device());
+  visit_activation(dtype, "linear", [&](auto type) {
+    using T = typename decltype(type)::type;
+    kernel::gemm_pack(weight.device(), GemmPackArgs<T>{weight.data<Wide<T>>(), n, k, weight.size(1), transpose,
+                                                       packed.mutable_data<T>()});
+  });
+  return packed;
+}
+
 struct Linear {
   static constexpr std::string_view kName = "linear";
   Activation activation;  // other than none: only where nothing wants a gradient
@@ -88,7 +101,8 @@ struct Linear {
   Tensor forward(const Needs& needs, const Tensor& in, const Tensor& w, const Tensor& bias) {
     input = in.shape();
     Tensor y = Tensor::empty(input.with(-1, w.size(0)), in.dtype(), in.device());
-    Product{1, rows(), w.size(0), w.size(1), false, true}.run(in, w, y, bias, activation, packed);
+    const Product product{1, rows(), w.size(0), w.size(1), false, true};
+    product.run(in, w, y, bias, activation, packed || !is_half(in) ? packed : pack_weight(w, DType::bf16, w.size(0), w.size(1), true));
     packed = Tensor();
     if (needs[1]) x.keep(in);
     if (needs[0]) weight.keep(w);
@@ -101,10 +115,12 @@ struct Linear {
     const int64_t inputs = input[-1];
     if (needs[0]) {
       out[0] = Tensor::empty(input, grad_y.dtype(), grad_y.device());
-      Product{1, rows(), inputs, outputs, false, false}.run(grad_y, weight.get(kName), out[0]);
+      const Tensor& w = weight.get(kName);
+      const Tensor halves = is_half(grad_y) ? pack_weight(w, DType::bf16, inputs, outputs, false) : Tensor();
+      Product{1, rows(), inputs, outputs, false, false}.run(grad_y, w, out[0], {}, Activation::none, halves);
     }
     if (needs[1]) {
-      out[1] = Tensor::empty({outputs, inputs}, grad_y.dtype(), grad_y.device());
+      out[1] = Tensor::empty({outputs, inputs}, wide(grad_y.dtype()), grad_y.device());
       Product{1, outputs, inputs, rows(), true, false}.run(grad_y, x.get(kName), out[1]);
     }
     if (needs[2]) out[2] = sum(grad_y.alias({rows(), outputs}), {0});
@@ -112,6 +128,7 @@ struct Linear {
   }
 
  private:
+  static bool is_half(const Tensor& x) { return x.dtype() == DType::bf16; }
   int64_t rows() const { return input.product(0, input.rank() - 1); }
 };
 
@@ -148,7 +165,8 @@ TL_INLINE Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bia
   require<ShapeError>(!bias.defined() || bias.shape() == Shape{weight.size(0)},
                       "linear: bias must be [Out] with Out = ", weight.size(0), "; got ",
                       bias.defined() ? bias.shape() : Shape());
-  require<DTypeError>(x.dtype() == weight.dtype(), "linear: x is ", x.dtype(), ", weight is ", weight.dtype());
+  require<DTypeError>(wide(x.dtype()) == weight.dtype(), "linear: x is ", x.dtype(), ", weight is ", weight.dtype(),
+                      "; expected ", wide(x.dtype()));
   require<DeviceError>(x.device() == weight.device(), "linear: x is on ", x.device(), ", weight on ", weight.device());
   require<ShapeError>(!packed.defined() || packed.shape() == Shape{gemm_packed_size(weight.size(0), weight.size(1))},
                       "linear: packed must be [", gemm_packed_size(weight.size(0), weight.size(1)),
@@ -160,16 +178,9 @@ TL_INLINE Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bia
   return activate(apply(detail::Linear{Activation::none, packed}, x, weight, bias), activation);
 }
 
-TL_INLINE Tensor pack_linear(const Tensor& weight) {
+TL_INLINE Tensor pack_linear(const Tensor& weight, DType dtype) {
   require<ShapeError>(weight.rank() == 2, "pack_linear: weight must be [Out, In]; got ", weight.shape());
-  const int64_t n = weight.size(0), k = weight.size(1);
-  Tensor packed = Tensor::empty({gemm_packed_size(n, k)}, weight.dtype(), weight.device());
-  visit_floating(weight.dtype(), "pack_linear", [&](auto type) {
-    using T = typename decltype(type)::type;
-    kernel::gemm_pack(weight.device(),
-                      GemmPackArgs<T>{weight.data<T>(), n, k, k, /*transpose_b=*/true, packed.mutable_data<T>()});
-  });
-  return packed;
+  return detail::pack_weight(weight, dtype, weight.size(0), weight.size(1), /*transpose=*/true);
 }
 
 }  // namespace tl::inline TL_ABI

@@ -53,6 +53,16 @@ ChannelAffine normalising_affine(const Tensor& mean, const Tensor& variance, con
   return out;
 }
 
+/// The gradient of a parameter [C], or undefined.
+inline Tensor wanted_sum(bool wanted, const Tensor& grad_y) {
+  return wanted ? Tensor::empty({grad_y.size(-1)}, wide(grad_y.dtype()), grad_y.device()) : Tensor();
+}
+
+template <class T>
+Wide<T>* write_wide(Tensor& tensor) {
+  return tensor ? tensor.mutable_data<Wide<T>>() : nullptr;
+}
+
 struct BatchNorm {
   static constexpr std::string_view kName = "batch_norm";
   BatchNormOptions options;
@@ -63,7 +73,7 @@ struct BatchNorm {
   Tensor forward(const Needs& needs, const Tensor& in, const Tensor& weight, const Tensor& bias,
                  const Tensor& residual) {
     Tensor out = Tensor::empty(in.shape(), in.dtype(), in.device());
-    visit_floating(in.dtype(), kName,
+    visit_activation(in.dtype(), kName,
                    [&](auto type) { run<typename decltype(type)::type>(in, weight, bias, residual, out); });
     if (!needs.any()) {
       batch_mean = batch_rstd = Tensor();
@@ -85,24 +95,26 @@ struct BatchNorm {
       return wanted ? Tensor::empty(shape, grad_y.dtype(), grad_y.device()) : Tensor();
     };
     out[0] = like(needs[0], grad_y.shape());
-    out[1] = like(needs[1], {channels});
-    out[2] = like(needs[2], {channels});
+    out[1] = wanted_sum(needs[1], grad_y);
+    out[2] = wanted_sum(needs[2], grad_y);
     const bool masked = options.activation != Activation::none;
     out[3] = like(needs[3] && masked, grad_y.shape());
-    visit_floating(grad_y.dtype(), kName, [&](auto type) {
+    visit_activation(grad_y.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
+      using W = Wide<T>;
       const auto read = [](const Kept& kept) { return kept ? kept.get(kName).template data<T>() : nullptr; };
+      const auto read_wide = [](const Kept& kept) { return kept ? kept.get(kName).template data<W>() : nullptr; };
       const auto write = [](Tensor& tensor) { return tensor ? tensor.mutable_data<T>() : nullptr; };
       kernel::batch_norm_backward(grad_y.device(),
                                   BatchNormBackwardArgs<T>{.grad_y = grad_y.data<T>(),
                                                            .x = read(x),
                                                            .y = read(y),
-                                                           .gamma = read(gamma),
-                                                           .mean = read(mean),
-                                                           .rstd = read(rstd),
+                                                           .gamma = read_wide(gamma),
+                                                           .mean = read_wide(mean),
+                                                           .rstd = read_wide(rstd),
                                                            .grad_x = write(out[0]),
-                                                           .grad_gamma = write(out[1]),
-                                                           .grad_beta = write(out[2]),
+                                                           .grad_gamma = write_wide<T>(out[1]),
+                                                           .grad_beta = write_wide<T>(out[2]),
                                                            .grad_residual = write(out[3]),
                                                            .rows = grad_y.numel() / std::max<int64_t>(channels, 1),
                                                            .channels = channels,
@@ -116,28 +128,29 @@ struct BatchNorm {
  private:
   template <class T>
   void run(const Tensor& in, const Tensor& weight, const Tensor& bias, const Tensor& residual, Tensor& out) {
+    using W = Wide<T>;
     require<DeviceError>(in.device().is_cpu(), "batch_norm: there is no kernel for ", in.device(), " yet");
     const int64_t channels = in.size(-1), rows = in.numel() / std::max<int64_t>(channels, 1);
     Tensor variance = running_var;
     if (options.training) {
-      batch_mean = Tensor::empty({channels}, in.dtype());
-      variance = Tensor::empty({channels}, in.dtype());
+      batch_mean = Tensor::empty({channels}, wide(in.dtype()));
+      variance = Tensor::empty({channels}, wide(in.dtype()));
       kernel::batch_statistics(in.device(), BatchStatisticsArgs<T>{.x = in.data<T>(),
-                                                                   .mean = batch_mean.mutable_data<T>(),
-                                                                   .variance = variance.mutable_data<T>(),
+                                                                   .mean = batch_mean.mutable_data<W>(),
+                                                                   .variance = variance.mutable_data<W>(),
                                                                    .rows = rows,
                                                                    .channels = channels});
-      move_running<T>(running_mean, batch_mean, 1.0, options.momentum);
-      move_running<T>(running_var, variance, unbias(rows), options.momentum);
+      move_running<W>(running_mean, batch_mean, 1.0, options.momentum);
+      move_running<W>(running_var, variance, unbias(rows), options.momentum);
     } else {
       batch_mean = running_mean.clone();
     }
-    const ChannelAffine affine = normalising_affine<T>(batch_mean, variance, weight, bias, options.eps);
+    const ChannelAffine affine = normalising_affine<W>(batch_mean, variance, weight, bias, options.eps);
     batch_rstd = affine.rstd;
     kernel::channel_affine(in.device(),
                            ChannelAffineArgs<T>{.x = in.data<T>(),
-                                                .scale = affine.scale.template data<T>(),
-                                                .shift = affine.shift.template data<T>(),
+                                                .scale = affine.scale.template data<W>(),
+                                                .shift = affine.shift.template data<W>(),
                                                 .residual = residual.defined() ? residual.data<T>() : nullptr,
                                                 .y = out.mutable_data<T>(),
                                                 .rows = rows,
@@ -155,20 +168,20 @@ struct LayerNorm {
                  const Tensor& residual) {
     const int64_t cols = in.size(-1), rows = in.numel() / std::max<int64_t>(cols, 1);
     Tensor y = Tensor::empty(in.shape(), in.dtype(), in.device());
-    Tensor mu = needs.any() ? Tensor::empty({rows}, in.dtype(), in.device()) : Tensor();
-    Tensor r = needs.any() ? Tensor::empty({rows}, in.dtype(), in.device()) : Tensor();
+    Tensor mu = needs.any() ? Tensor::empty({rows}, wide(in.dtype()), in.device()) : Tensor();
+    Tensor r = needs.any() ? Tensor::empty({rows}, wide(in.dtype()), in.device()) : Tensor();
     Tensor sum = residual && needs.any() ? Tensor::empty(in.shape(), in.dtype(), in.device()) : y;
-    visit_floating(in.dtype(), kName, [&](auto type) {
+    visit_activation(in.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::layer_norm(in.device(), LayerNormArgs<T>{.x = in.data<T>(),
-                                                       .gamma = weight ? weight.data<T>() : nullptr,
-                                                       .beta = bias ? bias.data<T>() : nullptr,
+                                                       .gamma = weight ? weight.data<Wide<T>>() : nullptr,
+                                                       .beta = bias ? bias.data<Wide<T>>() : nullptr,
                                                        .y = y.mutable_data<T>(),
-                                                       .mean = mu ? mu.mutable_data<T>() : nullptr,
-                                                       .rstd = r ? r.mutable_data<T>() : nullptr,
+                                                       .mean = write_wide<T>(mu),
+                                                       .rstd = write_wide<T>(r),
                                                        .rows = rows,
                                                        .cols = cols,
-                                                       .eps = static_cast<T>(eps),
+                                                       .eps = static_cast<Wide<T>>(eps),
                                                        .residual = residual ? residual.data<T>() : nullptr,
                                                        .sum = sum.mutable_data<T>()});
     });
@@ -185,20 +198,19 @@ struct LayerNorm {
     Gradients out(4);
     const int64_t cols = grad_y.size(-1);
     if (needs[0] || needs[3]) out[0] = Tensor::empty(grad_y.shape(), grad_y.dtype(), grad_y.device());
-    if (needs[1]) out[1] = Tensor::empty({cols}, grad_y.dtype(), grad_y.device());
-    if (needs[2]) out[2] = Tensor::empty({cols}, grad_y.dtype(), grad_y.device());
-    visit_floating(grad_y.dtype(), kName, [&](auto type) {
+    out[1] = wanted_sum(needs[1], grad_y);
+    out[2] = wanted_sum(needs[2], grad_y);
+    visit_activation(grad_y.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      const auto write = [](Tensor& tensor) { return tensor ? tensor.mutable_data<T>() : nullptr; };
       kernel::layer_norm_backward(grad_y.device(),
                                   LayerNormBackwardArgs<T>{.grad_y = grad_y.data<T>(),
                                                            .x = x.get(kName).data<T>(),
-                                                           .gamma = gamma ? gamma.get(kName).data<T>() : nullptr,
-                                                           .mean = mean.get(kName).data<T>(),
-                                                           .rstd = rstd.get(kName).data<T>(),
-                                                           .grad_x = write(out[0]),
-                                                           .grad_gamma = write(out[1]),
-                                                           .grad_beta = write(out[2]),
+                                                           .gamma = gamma ? gamma.get(kName).data<Wide<T>>() : nullptr,
+                                                           .mean = mean.get(kName).data<Wide<T>>(),
+                                                           .rstd = rstd.get(kName).data<Wide<T>>(),
+                                                           .grad_x = out[0] ? out[0].mutable_data<T>() : nullptr,
+                                                           .grad_gamma = write_wide<T>(out[1]),
+                                                           .grad_beta = write_wide<T>(out[2]),
                                                            .rows = grad_y.numel() / std::max<int64_t>(cols, 1),
                                                            .cols = cols});
     });

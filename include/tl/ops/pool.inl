@@ -49,7 +49,7 @@ struct MaxPool2d {
     const Shape shape{g.n, g.oh, g.ow, g.c};
     Tensor y = Tensor::empty(shape, x.dtype(), x.device());
     Tensor places = needs.any() ? Tensor::empty(shape, DType::i32, x.device()) : Tensor();
-    visit_floating(x.dtype(), kName, [&](auto type) {
+    visit_activation(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::max_pool(x.device(), MaxPoolArgs<T>{.geometry = g,
                                                   .x = x.data<T>(),
@@ -63,7 +63,7 @@ struct MaxPool2d {
   Gradients backward(const Needs&, const Tensor& grad_y) const {
     const auto& g = geometry;
     Tensor grad_x = Tensor::empty({g.n, g.h, g.w, g.c}, grad_y.dtype(), grad_y.device());
-    visit_floating(grad_y.dtype(), kName, [&](auto type) {
+    visit_activation(grad_y.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::max_pool_backward(grad_y.device(), MaxPoolBackwardArgs<T>{.geometry = g,
                                                                         .grad_y = grad_y.data<T>(),
@@ -81,7 +81,7 @@ struct AvgPool2d {
   Tensor forward(const Needs&, const Tensor& x) const {
     const auto& g = geometry;
     Tensor y = Tensor::empty({g.n, g.oh, g.ow, g.c}, x.dtype(), x.device());
-    visit_floating(x.dtype(), kName, [&](auto type) {
+    visit_activation(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::avg_pool(x.device(), AvgPoolArgs<T>{.geometry = g, .x = x.data<T>(), .y = y.mutable_data<T>()});
     });
@@ -91,7 +91,7 @@ struct AvgPool2d {
   Gradients backward(const Needs&, const Tensor& grad_y) const {
     const auto& g = geometry;
     Tensor grad_x = Tensor::empty({g.n, g.h, g.w, g.c}, grad_y.dtype(), grad_y.device());
-    visit_floating(grad_y.dtype(), kName, [&](auto type) {
+    visit_activation(grad_y.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::avg_pool_backward(
           grad_y.device(),

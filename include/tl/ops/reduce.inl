@@ -15,8 +15,9 @@ struct Reduce {
   static constexpr std::string_view kName = "reduce";
   Reduction reduction;
   int first, last;
-  Shape input;
-  Kept index;
+  Shape input = {};
+  Kept index = {};
+  DType dtype = DType::f32;
 
   Tensor forward(const Needs& needs, const Tensor& x) {
     input = x.shape();
@@ -25,13 +26,14 @@ struct Reduce {
       if (d < first || d >= last) shape.push_back(input[d]);
     const bool extreme = reduction == Reduction::max || reduction == Reduction::min;
     require<ShapeError>(!extreme || axis() > 0, "max: a dimension of size 0 has no extreme, got ", input);
-    Tensor y = Tensor::empty(shape, x.dtype(), x.device());
+    dtype = x.dtype();
+    Tensor y = Tensor::empty(shape, wide(dtype), x.device());
     Tensor places = extreme && needs.any() ? Tensor::empty(shape, DType::i32, x.device()) : Tensor();
-    visit_floating(x.dtype(), kName, [&](auto type) {
+    visit_activation(dtype, kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::reduce(x.device(), ReduceArgs<T>{.reduction = reduction,
                                                .x = x.data<T>(),
-                                               .y = y.mutable_data<T>(),
+                                               .y = y.mutable_data<Wide<T>>(),
                                                .index = places ? places.mutable_data<int32_t>() : nullptr,
                                                .outer = outer(),
                                                .axis = axis(),
@@ -46,7 +48,8 @@ struct Reduce {
       Shape kept = input;
       for (int d = first; d < last; ++d) kept = kept.with(d, 1);
       const double scale = reduction == Reduction::mean ? 1.0 / static_cast<double>(axis()) : 1.0;
-      return {expand(scale == 1.0 ? grad_y.alias(kept) : affine(grad_y, scale, 0).alias(kept), input)};
+      const Tensor grad = (scale == 1.0 ? grad_y : affine(grad_y, scale, 0)).to(dtype);
+      return {expand(grad.alias(kept), input)};
     }
     Tensor grad_x = Tensor::empty(input, grad_y.dtype(), grad_y.device());
     visit_floating(grad_y.dtype(), kName, [&](auto type) {
@@ -58,7 +61,7 @@ struct Reduce {
                                                                .axis = axis(),
                                                                .inner = inner()});
     });
-    return {grad_x};
+    return {grad_x.to(dtype)};
   }
 
  private:
@@ -83,7 +86,7 @@ TL_INLINE Tensor reduce_axes(const Tensor& x, std::vector<int> axes, bool keep, 
     int first = axes.back();
     axes.pop_back();
     while (!axes.empty() && axes.back() == first - 1) first = axes.back(), axes.pop_back();
-    out = apply(Reduce{reduction, first, last, {}, {}}, out);
+    out = apply(Reduce{reduction, first, last}, out);
   }
   return keep ? reshape(out, kept) : out;
 }
@@ -155,7 +158,7 @@ TL_INLINE Tensor sum_to(const Tensor& x, const Shape& shape) {
   for (int d = 0; d < x.rank(); ++d)
     if (d < extra || (shape[d - extra] == 1 && x.size(d) != 1)) axes.push_back(d);
   if (axes.empty()) return reshape(x, shape);
-  return reshape(detail::reduce_axes(x, axes, false, Reduction::sum, "sum_to"), shape);
+  return reshape(detail::reduce_axes(x, axes, false, Reduction::sum, "sum_to"), shape).to(x.dtype());
 }
 
 TL_INLINE TopK top_k(const Tensor& x, int64_t k) {

@@ -13,7 +13,7 @@ struct Softmax {
 
   Tensor forward(const Needs& needs, const Tensor& x) {
     Tensor out = Tensor::empty(x.shape(), x.dtype(), x.device());
-    visit_floating(x.dtype(), kName, [&](auto type) {
+    visit_activation(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::softmax(x.device(), SoftmaxArgs<T>{.x = x.data<T>(),
                                                  .y = out.mutable_data<T>(),
@@ -27,7 +27,7 @@ struct Softmax {
 
   Gradients backward(const Needs&, const Tensor& grad_y) const {
     Tensor grad_x = Tensor::empty(grad_y.shape(), grad_y.dtype(), grad_y.device());
-    visit_floating(grad_y.dtype(), kName, [&](auto type) {
+    visit_activation(grad_y.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
       kernel::softmax_backward(grad_y.device(), SoftmaxBackwardArgs<T>{.y = y.get(kName).data<T>(),
                                                                        .grad_y = grad_y.data<T>(),

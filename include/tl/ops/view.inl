@@ -26,7 +26,7 @@ TL_INLINE Strides contiguous_strides(const Shape& shape) {
 TL_INLINE void copy_strided(const Tensor& x, int64_t offset_x, const Strides& stride_x, Tensor& y, int64_t offset_y,
                             const Strides& stride_y, const Shape& shape) {
   if (shape.numel() == 0) return;
-  visit_floating(x.dtype(), "copy", [&](auto type) {
+  visit_activation(x.dtype(), "copy", [&](auto type) {
     using T = typename decltype(type)::type;
     CopyStridedArgs<T> args{.x = x.data<T>() + offset_x,
                             .y = y.mutable_data<T>() + offset_y,

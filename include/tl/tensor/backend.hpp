@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "tl/core/device.hpp"
+#include "tl/core/dtype.hpp"
 #include "tl/core/error.hpp"
 #include "tl/core/parallel.hpp"
 #include "tl/cpu/kernels.hpp"
@@ -55,7 +56,8 @@ template <class T>
 const KernelTable<T>& kernels_of(Device device, std::string_view operation) {
   if (device.is_cpu()) return cpu::kernels_for<T>(active_isa());
   if constexpr (std::is_same_v<T, float>) return *require_cuda(operation).kernels;
-  fail<DTypeError>(operation, ": CUDA kernels compute in f32, got f64. Hint: check gradients on the CPU.");
+  fail<DTypeError>(operation, ": CUDA kernels compute in f32, got ", dtype_of<T>,
+                   ". Hint: check gradients, and compute in bfloat16, on the CPU.");
 }
 
 /// `kernel::gemm(device, args)` runs the device's gemm; one function for each line of the lists.
@@ -65,13 +67,14 @@ namespace kernel {
   void name(Device device, const Args<T>& args) {                             \
     const auto function = kernels_of<T>(device, #name).name;                  \
     require<DeviceError>(function != nullptr, #name                           \
-                         ": there is no CUDA kernel for this operation yet. " \
-                         "Hint: move the tensors to the CPU for it.");        \
+                         ": there is no kernel for this operation on ", device, " in ", dtype_of<T>, \
+                         ". Hint: move the tensors to the CPU for it, or cast them to f32."); \
     const FlushDenormals flush;                                               \
     function(args);                                                           \
   }
 TL_KERNELS(TL_DEFINE_CALL)
 TL_FUSED_KERNELS(TL_DEFINE_CALL)
+TL_CAST_KERNELS(TL_DEFINE_CALL)
 #undef TL_DEFINE_CALL
 }  // namespace kernel
 

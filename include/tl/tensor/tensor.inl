@@ -68,6 +68,14 @@ TL_INLINE Tensor Tensor::to(DType target) const {
   if (target == dtype()) return *this;
   const Tensor source = to(kCpu);
   Tensor out = empty(shape(), target);
+  if (dtype() == DType::f32 && target == DType::bf16) {
+    kernel::narrow(kCpu, NarrowArgs<BFloat16>{source.data<float>(), out.mutable_data<BFloat16>(), numel()});
+    return out.to(device());
+  }
+  if (dtype() == DType::bf16 && target == DType::f32) {
+    kernel::widen(kCpu, WidenArgs<BFloat16>{source.data<BFloat16>(), out.mutable_data<float>(), numel()});
+    return out.to(device());
+  }
   detail::visit_dtype(source.dtype(), [&](auto from_type) {
     detail::visit_dtype(target, [&](auto to_type) {
       using From = typename decltype(from_type)::type;

@@ -71,6 +71,11 @@ TL_INLINE Accuracy accuracy_of(const Tensor& logits, const Tensor& labels, int32
   return out;
 }
 
+/// The whole network, in this thread's precision.
+TL_INLINE Forward whole(nn::Module& net) {
+  return [&net](const Tensor& x) { return net(in_precision(x)); };
+}
+
 /// The state of one call of fit.
 class FitRun {
  public:
@@ -82,7 +87,7 @@ class FitRun {
         validation_(validation),
         classes_(classes),
         options_(options),
-        forward_(options.forward ? options.forward : [&net](const Tensor& x) { return net(x); }),
+        forward_(options.forward ? options.forward : whole(net)),
         device_(device_of(net)) {
     require<UsageError>(options.epochs >= 0 && options.accumulate >= 1 && options.validate_every >= 1,
                         "fit: epochs must be at least 0, accumulate and validate_every at least 1; got ",
@@ -134,7 +139,7 @@ class FitRun {
     loss_options.reduction = LossReduction::sum;
     const double divisor = cross_entropy_divisor(batch.y, loss_options);
     const Tensor x = batch.x.to(device_), y = batch.y.to(device_);
-    const Tensor logits = forward_(x);
+    const Tensor logits = cast(forward_(x), DType::f32);
     require<ShapeError>(logits.rank() == 2 && logits.size(1) == classes_, "fit: the network must give [N, ", classes_,
                         "] logits; got ", logits.shape());
     Tensor loss = cross_entropy(logits, y, loss_options);
@@ -246,7 +251,7 @@ TL_INLINE Evaluation evaluate(nn::Module& net, BatchSource& source, int64_t clas
   while (stream->next(batch)) {
     if (batch.indices.empty()) continue;
     const Tensor x = batch.x.to(device);
-    const Tensor logits = forward ? forward(x) : net(x);
+    const Tensor logits = cast((forward ? forward : detail::whole(net))(x), DType::f32);
     require<ShapeError>(logits.rank() == 2 && logits.size(1) == classes, "evaluate: the network must give [N, ",
                         classes, "] logits; got ", logits.shape());
     const Tensor losses = cross_entropy(logits, batch.y.to(device), {.reduction = LossReduction::none}).to(kCpu);

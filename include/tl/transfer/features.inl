@@ -2,6 +2,7 @@
 #pragma once
 #include <cstring>
 
+#include "tl/ops/elementwise.hpp"
 #include "tl/ops/view.hpp"
 #include "tl/transfer/features.hpp"
 
@@ -22,7 +23,7 @@ TL_INLINE FeatureSet extract_features(nn::Module& net, BatchSource& source,
   Batch batch;
   while (stream->next(batch)) {
     if (batch.indices.empty()) continue;
-    const Tensor features = extract(batch.x.to(device)).to(kCpu);
+    const Tensor features = extract(in_precision(batch.x.to(device))).to(kCpu).to(DType::f32);
     if (!all.defined()) {
       all = Tensor::empty(features.shape().with(0, source.samples()));
       width = features.numel() / features.size(0);
