@@ -33,10 +33,16 @@ struct Input {
   bool integer = false;             // i32
   bool defined = true;
   bool differentiable = true;
+  bool parameter = false;  // stays f32 where activations are bfloat16
 
   Input constant() const {
     Input out = *this;
     out.differentiable = false;
+    return out;
+  }
+  Input as_parameter() const {
+    Input out = *this;
+    out.parameter = true;
     return out;
   }
 };
@@ -83,6 +89,7 @@ struct RowOptions {
   double tolerance = 2e-6;       // f32 against f64, of |value| + the mean size of all values
   double grad_tolerance = 1e-5;  // the same for gradients
   bool gradcheck = true;         // off where finite differences would take too long
+  bool crosses_kinks = false;    // rounding to 8 bits may carry results across: no gradients in bfloat16
 };
 
 struct Row {

@@ -209,7 +209,7 @@ inline Rows matrices() {
   product({130, 70}, {150, 70}, false, true, false), product({3, 65, 33}, {3, 65, 47}, true, false, false);
   const auto dense = [&](const Shape& x, int64_t out, bool bias, bool gradcheck = true) {
     rows.push_back({tl::text("linear ", x, " to ", out, bias ? "" : " no bias"),
-                    {smooth(x), smooth({out, x[-1]}), bias ? smooth({out}) : none()},
+                    {smooth(x), smooth({out, x[-1]}).as_parameter(), bias ? smooth({out}).as_parameter() : none()},
                     [](const Tensors& t) { return tl::linear(t[0], t[1], t[2]); },
                     [bias](const Arrays& t) { return reference::linear(t[0], t[1], bias ? &t[2] : nullptr); },
                     {.tolerance = 4e-6, .grad_tolerance = 2e-5, .gradcheck = gradcheck}});
@@ -219,7 +219,7 @@ inline Rows matrices() {
   dense({0, 4}, 3, true), dense({65, 130}, 100, true, false);
   for (const bool learning : {false, true})
     for (const int64_t in : {7, 400}) {
-      std::vector<Input> inputs{smooth({20, in}), smooth({18, in}), smooth({18})};
+      std::vector<Input> inputs{smooth({20, in}), smooth({18, in}).as_parameter(), smooth({18}).as_parameter()};
       if (!learning)
         for (Input& input : inputs) input.differentiable = false;
       rows.push_back(

@@ -34,12 +34,12 @@ inline Rows convolutions() {
                              p.bottom, p.right, o.options.dilation.h, o.options.dilation.w};
   };
   const auto weight_of = [](const Shape& x, const Options& o) {
-    return smooth({o.cout, o.kh, o.kw, x[3] / o.options.groups});
+    return smooth({o.cout, o.kh, o.kw, x[3] / o.options.groups}).as_parameter();
   };
   const auto conv = [&](const std::string& name, const Shape& x, const Options& o) {
     const reference::Window w = window(x, o);
     rows.push_back({"conv2d " + name,
-                    {smooth(x), weight_of(x, o), o.bias ? smooth({o.cout}) : none()},
+                    {smooth(x), weight_of(x, o), o.bias ? smooth({o.cout}).as_parameter() : none()},
                     [o](const Tensors& t) { return tl::conv2d(t[0], t[1], t[2], o.options); },
                     [o, w](const Arrays& t) {
                       return reference::conv2d(t[0], t[1], o.bias ? &t[2] : nullptr, w, o.options.groups);
@@ -98,7 +98,7 @@ inline Rows convolutions() {
                                  Options{.cout = 5, .kh = 1, .kw = 1}}) {
           const Shape shape{1, 4, 5, 6};
           const reference::Window w = window(shape, o);
-          std::vector<Input> inputs{smooth(shape), weight_of(shape, o), smooth({o.cout}),
+          std::vector<Input> inputs{smooth(shape), weight_of(shape, o), smooth({o.cout}).as_parameter(),
                                     with_residual ? smooth({1, 4, 5, o.cout}) : none()};
           if (!learning)
             for (Input& input : inputs) input.differentiable = false;
@@ -113,7 +113,7 @@ inline Rows convolutions() {
                  if (with_residual) y = reference::zip(y, t[3], [](double a, double b) { return a + b; });
                  return reference::map(y, value);
                },
-               {.tolerance = 4e-6, .grad_tolerance = 2e-5, .gradcheck = o.cout < 18}});
+               {.tolerance = 4e-6, .grad_tolerance = 2e-5, .gradcheck = o.cout < 18, .crosses_kinks = true}});
         }
   return rows;
 }
@@ -183,25 +183,26 @@ inline Rows normalisation() {
   const auto batch = [&](const Shape& shape, bool training, bool scaled, bool with_residual, const auto& activation) {
     const auto& [label, kind, value] = activation;
     const Shape channels{shape[-1]};
-    rows.push_back({tl::text("batch_norm ", shape, training ? " training" : " evaluation", scaled ? "" : " plain",
-                             with_residual ? " residual" : "", label),
-                    {within(shape, -1, 3), scaled ? within(channels, 0.5, 1.5) : none(),
-                     scaled ? smooth(channels) : none(), with_residual ? smooth(shape) : none(),
-                     within(channels, 0, 1).constant(), within(channels, 0.5, 2).constant()},
-                    [training, kind = kind](const Tensors& t) {
-                      Tensor mean = t[4].clone(), variance = t[5].clone();
-                      return tl::batch_norm(t[0], t[1], t[2], mean, variance,
-                                            {.training = training, .eps = 1e-3, .activation = kind}, t[3]);
-                    },
-                    [training, scaled, with_residual, value = value](const Arrays& t) {
-                      auto [mean, variance] = reference::channel_statistics(t[0]);
-                      if (!training) mean = t[4].values, variance = t[5].values;
-                      Array y = reference::normalise(t[0], mean, variance, scaled ? &t[1] : nullptr,
-                                                     scaled ? &t[2] : nullptr, 1e-3);
-                      if (with_residual) y = reference::zip(y, t[3], [](double a, double b) { return a + b; });
-                      return reference::map(y, value);
-                    },
-                    {.tolerance = 4e-6, .grad_tolerance = 4e-5, .gradcheck = shape.numel() < 1000}});
+    rows.push_back(
+        {tl::text("batch_norm ", shape, training ? " training" : " evaluation", scaled ? "" : " plain",
+                  with_residual ? " residual" : "", label),
+         {within(shape, -1, 3), scaled ? within(channels, 0.5, 1.5).as_parameter() : none(),
+          scaled ? smooth(channels).as_parameter() : none(), with_residual ? smooth(shape) : none(),
+          within(channels, 0, 1).constant().as_parameter(), within(channels, 0.5, 2).constant().as_parameter()},
+         [training, kind = kind](const Tensors& t) {
+           Tensor mean = t[4].clone(), variance = t[5].clone();
+           return tl::batch_norm(t[0], t[1], t[2], mean, variance,
+                                 {.training = training, .eps = 1e-3, .activation = kind}, t[3]);
+         },
+         [training, scaled, with_residual, value = value](const Arrays& t) {
+           auto [mean, variance] = reference::channel_statistics(t[0]);
+           if (!training) mean = t[4].values, variance = t[5].values;
+           Array y =
+               reference::normalise(t[0], mean, variance, scaled ? &t[1] : nullptr, scaled ? &t[2] : nullptr, 1e-3);
+           if (with_residual) y = reference::zip(y, t[3], [](double a, double b) { return a + b; });
+           return reference::map(y, value);
+         },
+         {.tolerance = 4e-6, .grad_tolerance = 4e-5, .gradcheck = shape.numel() < 1000}});
   };
   for (const bool training : {true, false})
     for (const auto& activation : activations)
@@ -211,26 +212,26 @@ inline Rows normalisation() {
         batch({3, 9, 10, 37}, training, true, with_residual, activation);
       }
   for (const bool variance : {false, true})
-    rows.push_back(
-        {tl::text("batch_norm running ", variance ? "variance" : "mean"),
-         {within({2, 3, 2, 5}, -1, 3).constant(), within({5}, 0, 1).constant(), within({5}, 0.5, 2).constant()},
-         [variance](const Tensors& t) {
-           Tensor mean = t[1].clone(), var = t[2].clone();
-           tl::batch_norm(t[0], {}, {}, mean, var, {.training = true, .momentum = 0.25});
-           return variance ? var : mean;
-         },
-         [variance](const Arrays& t) {
-           const auto [mean, biased] = reference::channel_statistics(t[0]);
-           Array out = variance ? t[2] : t[1];
-           for (size_t c = 0; c < 5; ++c)
-             out.values[c] = 0.75 * out.values[c] + 0.25 * (variance ? biased[c] * 12 / 11 : mean[c]);
-           return out;
-         }});
+    rows.push_back({tl::text("batch_norm running ", variance ? "variance" : "mean"),
+                    {within({2, 3, 2, 5}, -1, 3).constant(), within({5}, 0, 1).constant().as_parameter(),
+                     within({5}, 0.5, 2).constant().as_parameter()},
+                    [variance](const Tensors& t) {
+                      Tensor mean = t[1].clone(), var = t[2].clone();
+                      tl::batch_norm(t[0], {}, {}, mean, var, {.training = true, .momentum = 0.25});
+                      return variance ? var : mean;
+                    },
+                    [variance](const Arrays& t) {
+                      const auto [mean, biased] = reference::channel_statistics(t[0]);
+                      Array out = variance ? t[2] : t[1];
+                      for (size_t c = 0; c < 5; ++c)
+                        out.values[c] = 0.75 * out.values[c] + 0.25 * (variance ? biased[c] * 12 / 11 : mean[c]);
+                      return out;
+                    }});
   const auto layer = [&](const Shape& shape, bool scaled, bool with_residual = false) {
     const Shape width{shape[-1]};
     rows.push_back({tl::text("layer_norm ", shape, scaled ? "" : " plain", with_residual ? " residual" : ""),
-                    {within(shape, -1, 3), scaled ? within(width, 0.5, 1.5) : none(), scaled ? smooth(width) : none(),
-                     with_residual ? smooth(shape) : none()},
+                    {within(shape, -1, 3), scaled ? within(width, 0.5, 1.5).as_parameter() : none(),
+                     scaled ? smooth(width).as_parameter() : none(), with_residual ? smooth(shape) : none()},
                     [](const Tensors& t) { return tl::layer_norm(t[0], t[1], t[2], 1e-3, t[3]); },
                     [scaled, with_residual](const Arrays& t) {
                       const auto sum = [](double a, double b) { return a + b; };
@@ -275,7 +276,7 @@ inline Rows probabilities() {
           rows.push_back({tl::text("cross_entropy ", name, " smoothing ", smoothing, weighted ? " weighted" : "",
                                    ignoring ? " ignoring" : ""),
                           {within({6, 19}, -3, 3), integers({6}, {0, 18, ignoring ? 7.0 : 3.0, 5, 7, 7}),
-                           weighted ? within({19}, 0.2, 2).constant() : none()},
+                           weighted ? within({19}, 0.2, 2).constant().as_parameter() : none()},
                           [=, reduction = reduction](const Tensors& t) {
                             return tl::cross_entropy(t[0], t[1],
                                                      {.label_smoothing = smoothing,
@@ -330,13 +331,14 @@ inline Rows probabilities() {
                     {.tolerance = 4e-6, .grad_tolerance = 2e-5}});
   }
   // logits [[1,2,3],[3,2,1]], labels [2,1], weights [1,.5,.25]
-  rows.push_back({"FR08: cross_entropy weighted mean",
-                  {given({2, 3}, {1, 2, 3, 3, 2, 1}), integers({2}, {2, 1}), given({3}, {1, 0.5, 0.25}).constant()},
-                  [](const Tensors& t) { return tl::cross_entropy(t[0], t[1], {.class_weight = t[2]}); },
-                  [](const Arrays&) {
-                    const double lse = std::log(std::exp(1) + std::exp(2) + std::exp(3));
-                    return Array(Shape{}, ((lse - 3) * 0.25 + (lse - 2) * 0.5) / 0.75);
-                  }});
+  rows.push_back(
+      {"FR08: cross_entropy weighted mean",
+       {given({2, 3}, {1, 2, 3, 3, 2, 1}), integers({2}, {2, 1}), given({3}, {1, 0.5, 0.25}).constant().as_parameter()},
+       [](const Tensors& t) { return tl::cross_entropy(t[0], t[1], {.class_weight = t[2]}); },
+       [](const Arrays&) {
+         const double lse = std::log(std::exp(1) + std::exp(2) + std::exp(3));
+         return Array(Shape{}, ((lse - 3) * 0.25 + (lse - 2) * 0.5) / 0.75);
+       }});
   return rows;
 }
 

@@ -28,7 +28,7 @@ struct AttentionForwardArgs {
   HeadRows<const T> q, k, v;
   HeadRows<T> y;
   const int32_t* key_mask;  // null: all count
-  Wide<T>* log_sum_exp;           // [n, heads, queries], +infinity where nothing was seen; null: not kept
+  Wide<T>* log_sum_exp;     // [n, heads, queries], +infinity where nothing was seen; null: not kept
   Wide<T> scale;
   bool causal;
 };

@@ -38,5 +38,3 @@ class Bf16Session {
 };
 
 }  // namespace tl::cpu
-
-

@@ -48,7 +48,7 @@ template <class T>
 struct ConvForwardArgs {
   ConvGeometry geometry;
   const T* x;
-  const Wide<T> *weight, *bias;
+  const Wide<T>*weight, *bias;
   const T* residual;
   T* y;
   Activation activation;
@@ -93,7 +93,7 @@ template <class T>
 struct ConvBackwardWeightArgs {
   ConvGeometry geometry;
   const T *grad_y, *x;
-  Wide<T> *grad_weight, *grad_bias;
+  Wide<T>*grad_weight, *grad_bias;
 };
 
 }  // namespace tl

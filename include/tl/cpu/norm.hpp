@@ -11,16 +11,16 @@ namespace tl {
 template <class T>
 struct BatchStatisticsArgs {
   const T* x;
-  Wide<T> *mean, *variance;  // [channels]
+  Wide<T>*mean, *variance;  // [channels]
   int64_t rows, channels;
 };
 
 /// y = activation(scale * x + shift + residual) for each channel: BatchNorm with the statistics folded in.
 template <class T>
 struct ChannelAffineArgs {
-  const T* x;                     // [rows, channels]
-  const Wide<T> *scale, *shift;   // [channels]
-  const T* residual;              // like x, or null
+  const T* x;                   // [rows, channels]
+  const Wide<T>*scale, *shift;  // [channels]
+  const T* residual;            // like x, or null
   T* y;
   int64_t rows, channels;
   Activation activation;  // none, relu or relu6
@@ -34,10 +34,10 @@ struct ChannelAffineArgs {
 /// grad_x does not depend on the statistics.
 template <class T>
 struct BatchNormBackwardArgs {
-  const T *grad_y, *x, *y;              // y may be null without activation
-  const Wide<T> *gamma, *mean, *rstd;   // gamma null means 1
+  const T *grad_y, *x, *y;            // y may be null without activation
+  const Wide<T>*gamma, *mean, *rstd;  // gamma null means 1
   T* grad_x;
-  Wide<T> *grad_gamma, *grad_beta;
+  Wide<T>*grad_gamma, *grad_beta;
   T* grad_residual;  // g itself, or null
   int64_t rows, channels;
   Activation activation;
@@ -50,9 +50,9 @@ struct BatchNormBackwardArgs {
 template <class T>
 struct LayerNormArgs {
   const T* x;
-  const Wide<T> *gamma, *beta;  // may be null
+  const Wide<T>*gamma, *beta;  // may be null
   T* y;
-  Wide<T> *mean, *rstd;
+  Wide<T>*mean, *rstd;
   int64_t rows, cols;
   Wide<T> eps;
   const T* residual = nullptr;
@@ -63,9 +63,9 @@ struct LayerNormArgs {
 template <class T>
 struct LayerNormBackwardArgs {
   const T *grad_y, *x;
-  const Wide<T> *gamma, *mean, *rstd;
+  const Wide<T>*gamma, *mean, *rstd;
   T* grad_x;
-  Wide<T> *grad_gamma, *grad_beta;  // null outputs are skipped
+  Wide<T>*grad_gamma, *grad_beta;  // null outputs are skipped
   int64_t rows, cols;
 };
 

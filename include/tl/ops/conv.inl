@@ -24,8 +24,7 @@ TL_INLINE std::atomic<int64_t>& winograd_setting() {
   return setting;
 }
 
-TL_INLINE ConvGeometry conv_geometry(const Shape& x, DType dtype, const Tensor& weight,
-                                     const Conv2dOptions& options) {
+TL_INLINE ConvGeometry conv_geometry(const Shape& x, DType dtype, const Tensor& weight, const Conv2dOptions& options) {
   const auto& [stride, padding, dilation, groups] = options;
   require<ShapeError>(x.rank() == 4, "conv2d: x must be [N, H, W, C]; got ", x);
   require<ShapeError>(weight.rank() == 4, "conv2d: weight must be [Cout, kH, kW, Cin/groups]; got ", weight.shape());

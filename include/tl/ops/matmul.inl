@@ -102,7 +102,8 @@ struct Linear {
     input = in.shape();
     Tensor y = Tensor::empty(input.with(-1, w.size(0)), in.dtype(), in.device());
     const Product product{1, rows(), w.size(0), w.size(1), false, true};
-    product.run(in, w, y, bias, activation, packed || !is_half(in) ? packed : pack_weight(w, DType::bf16, w.size(0), w.size(1), true));
+    product.run(in, w, y, bias, activation,
+                packed || !is_half(in) ? packed : pack_weight(w, DType::bf16, w.size(0), w.size(1), true));
     packed = Tensor();
     if (needs[1]) x.keep(in);
     if (needs[0]) weight.keep(w);

@@ -74,7 +74,7 @@ struct BatchNorm {
                  const Tensor& residual) {
     Tensor out = Tensor::empty(in.shape(), in.dtype(), in.device());
     visit_activation(in.dtype(), kName,
-                   [&](auto type) { run<typename decltype(type)::type>(in, weight, bias, residual, out); });
+                     [&](auto type) { run<typename decltype(type)::type>(in, weight, bias, residual, out); });
     if (!needs.any()) {
       batch_mean = batch_rstd = Tensor();
       return out;

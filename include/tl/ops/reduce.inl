@@ -158,7 +158,7 @@ TL_INLINE Tensor sum_to(const Tensor& x, const Shape& shape) {
   for (int d = 0; d < x.rank(); ++d)
     if (d < extra || (shape[d - extra] == 1 && x.size(d) != 1)) axes.push_back(d);
   if (axes.empty()) return reshape(x, shape);
-  return reshape(detail::reduce_axes(x, axes, false, Reduction::sum, "sum_to"), shape).to(x.dtype());
+  return cast(reshape(detail::reduce_axes(x, axes, false, Reduction::sum, "sum_to"), shape), x.dtype());
 }
 
 TL_INLINE TopK top_k(const Tensor& x, int64_t k) {

@@ -3,7 +3,7 @@
 
 /// 32 x 32 results: tiles 0 to 3; 4 and 5 hold rows of a, 6 and 7 columns of b.
 inline void multiply_amx(int64_t rows, int64_t k, const BFloat16* a, int64_t stride, const BFloat16* b, int64_t width,
-                  float* out) {
+                         float* out) {
   const bool two_down = rows > 16, two_across = width > 16;
   const int64_t a_bytes = stride * 2, b_bytes = width * 4, out_bytes = width * 4;
   Tiles::zero(0), Tiles::zero(1), Tiles::zero(2), Tiles::zero(3);

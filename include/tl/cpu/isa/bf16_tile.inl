@@ -1,7 +1,7 @@
 // Bodies of cpu/bf16_tile.hpp.
 //
-// Both kernels read the same panels: a line of 64 bytes is 16 columns of two numbers, which is a vector of vdpbf16ps and
-// a row of an AMX tile.
+// Both kernels read the same panels: a line of 64 bytes is 16 columns of two numbers, which is a vector of vdpbf16ps
+// and a row of an AMX tile.
 #pragma once
 #include <cstring>
 
@@ -52,8 +52,8 @@ struct Tiles {
 
 #if TL_X86
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16"))), \
-                             apply_to = function)
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16"))), apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16,prefer-vector-width=512")
@@ -181,8 +181,7 @@ namespace tl::cpu {
 /// What this process multiplies bfloat16 tiles with; `vectors` is the calling instruction set's own way.
 inline Bf16Tile bf16_tile(const Bf16Tile& vectors, bool any_instruction) {
   const Bf16Path path = active_bf16_path();
-  if (path == Bf16Path::amx_reference)
-    return {.rows = 32, .row_unit = 16, .multiply = &amx_reference::multiply_amx};
+  if (path == Bf16Path::amx_reference) return {.rows = 32, .row_unit = 16, .multiply = &amx_reference::multiply_amx};
 #if TL_X86
   if (any_instruction && path == Bf16Path::amx)
     return {.rows = 32, .row_unit = 16, .multiply = &amx::multiply_amx, .begin = &amx::begin, .end = &amx::end};

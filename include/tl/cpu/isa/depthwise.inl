@@ -232,7 +232,8 @@ void depthwise_backward_data(const ConvBackwardDataArgs<T>& args) {
 
 /// sums[tap, channels] += grad_y * pixel over some places of a line
 template <class T, int kTaps, int kStep>
-void depthwise_weight_places(const DepthwiseLine<T>& line, const T* grad_y, int64_t first, int64_t places, Wide<T>* sums) {
+void depthwise_weight_places(const DepthwiseLine<T>& line, const T* grad_y, int64_t first, int64_t places,
+                             Wide<T>* sums) {
   using Window = PixelWindow<T, kTaps, kStep>;
   const Window window(line, first, places);
   const int64_t lines = line.down.taps, channels = line.channels;

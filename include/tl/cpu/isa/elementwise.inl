@@ -182,14 +182,14 @@ void affine(const AffineArgs<T>& args) {
 
 template <class T>
 void narrow(const NarrowArgs<T>& args) {
-  parallel_vectors<T>(
-      args.n, [&](int64_t i, auto n) TL_INLINE_LAMBDA { Vec<T>::load(args.x + i, n).store(args.y + i, n); });
+  parallel_vectors<T>(args.n,
+                      [&](int64_t i, auto n) TL_INLINE_LAMBDA { Vec<T>::load(args.x + i, n).store(args.y + i, n); });
 }
 
 template <class T>
 void widen(const WidenArgs<T>& args) {
-  parallel_vectors<T>(
-      args.n, [&](int64_t i, auto n) TL_INLINE_LAMBDA { Vec<T>::load(args.x + i, n).store(args.y + i, n); });
+  parallel_vectors<T>(args.n,
+                      [&](int64_t i, auto n) TL_INLINE_LAMBDA { Vec<T>::load(args.x + i, n).store(args.y + i, n); });
 }
 
 template <class T>

@@ -58,7 +58,7 @@ constexpr int64_t copied_stride(int64_t k) {
 
 /// Applies change(sum, row, vector) to all sums of a tile.
 template <class T, int kRows, int kVectors, class Change>
-TL_ALWAYS_INLINE void change_sums(Vec<T> (&sums)[kRows][kVectors], const Change& change) {
+TL_ALWAYS_INLINE void change_sums(VecOf<T> (&sums)[kRows][kVectors], const Change& change) {
   TL_UNROLL
   for (int i = 0; i < kRows; ++i) {
     TL_UNROLL

@@ -52,9 +52,10 @@ struct PairBlocking {
   int64_t n, k, block_k, block_n;
 
   /// With `cut_k` sums go on from block to block, which needs a C of float.
-  PairBlocking(int64_t cols, int64_t depth, bool cut_k) : n(cols), k(depth), block_k(round_up(depth, kUnitK)) {
+  PairBlocking(int64_t cols, int64_t depth, bool cut_k)
+      : n(cols), k(depth), block_k(round_up(std::max<int64_t>(depth, 1), kUnitK)) {
     if (cut_k) block_k = std::min(block_k, kBlockK);
-    block_n = std::max<int64_t>(kBlockBytes / 2 / std::max(block_k, kUnitK) / kPanel, 1) * kPanel;
+    block_n = std::max<int64_t>(kBlockBytes / 2 / block_k / kPanel, 1) * kPanel;
   }
 
   static int64_t panel_width(int64_t cols_left) { return cols_left > kHalfPanel ? kPanel : kHalfPanel; }
@@ -93,7 +94,8 @@ template <class Right>
 void pack_pairs(const Right& right, int64_t k_first, int64_t k_count, int64_t col_first, int64_t cols,
                 BFloat16* packed) {
   const int64_t padded = round_up(k_count, PairBlocking::kUnitK);
-  pack_pair_rows(0, padded, k_count, padded, cols, packed, [&](int64_t p) { return right.row(k_first + p) + col_first; });
+  pack_pair_rows(0, padded, k_count, padded, cols, packed,
+                 [&](int64_t p) { return right.row(k_first + p) + col_first; });
 }
 
 template <class S>
@@ -107,13 +109,13 @@ void pack_pairs(const ColsRight<S>& right, int64_t k_first, int64_t k_count, int
         VecOf<float> square[kWordLanes];
         for (int64_t i = 0; i < kWordLanes; ++i) {
           const int64_t column = col + j + i;
-          square[i] = column < cols ? load_pairs(right.b + (col_first + column) * right.stride + k_first + p, k_count - p)
-                                    : VecOf<float>(0);
+          square[i] = column < cols
+                          ? load_pairs(right.b + (col_first + column) * right.stride + k_first + p, k_count - p)
+                          : VecOf<float>(0);
         }
         transpose_pairs(square);
         const int64_t pairs = std::min(kWordLanes, (padded - p) / 2);
-        for (int64_t i = 0; i < pairs; ++i)
-          store_pairs(square[i], packed + col * padded + (p + 2 * i) * width + 2 * j);
+        for (int64_t i = 0; i < pairs; ++i) store_pairs(square[i], packed + col * padded + (p + 2 * i) * width + 2 * j);
       }
   }
 }
@@ -144,7 +146,8 @@ inline PairRows pair_rows(const StridedLeft<BFloat16>& left, int64_t first, int6
     constexpr int64_t kHalfOfTheSets = 1024;  // rows this far apart share cache sets
     if (in_place && k_count % PairBlocking::kUnitK == 0 && left.row_stride % kHalfOfTheSets != 0)
       return {from, left.row_stride};
-    for (int64_t i = 0; i < count; ++i) std::copy_n(from + i * left.row_stride, k_count, buffer.data + i * buffer.stride);
+    for (int64_t i = 0; i < count; ++i)
+      std::copy_n(from + i * left.row_stride, k_count, buffer.data + i * buffer.stride);
   } else {  // [k, m]
     for (int64_t i = 0; i < count; i += kWordLanes)
       for (int64_t p = 0; p < k_count; p += 2 * kWordLanes) {
@@ -203,9 +206,8 @@ void store_pair_tile(const StoreTiles<C, Rows>& result, float* tile, int64_t wid
     const int64_t at = result.place.offset(row_first + i) + col_first;
     float* const row = tile + i * width;
     if (plain && !reads) {
-      for_each_vector<float>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
-        (V::load(row + j) * scale).store(result.c + at + j, n);
-      });
+      for_each_vector<float>(
+          0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA { (V::load(row + j) * scale).store(result.c + at + j, n); });
       continue;
     }
     for_each_vector<float>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
@@ -219,8 +221,8 @@ void store_pair_tile(const StoreTiles<C, Rows>& result, float* tile, int64_t wid
       sum.store(row + j);
     });
     if (!plain) smooth_in_place(result.activation, row, cols);
-    for_each_vector<float>(
-        0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA { V::load(row + j).store(result.c + at + j, n); });
+    for_each_vector<float>(0, cols,
+                           [&](int64_t j, auto n) TL_INLINE_LAMBDA { V::load(row + j).store(result.c + at + j, n); });
   }
 }
 
@@ -272,8 +274,8 @@ inline void multiply_pairs_tile(int64_t rows, int64_t k, const BFloat16* a, int6
 template <class Left, class Right, class Result, class C>
 struct PairProduct {
   static constexpr int64_t kPanel = PairBlocking::kPanel;
-  static constexpr int64_t kWorthAThread = 1 << 18;          // products that outweigh waking a thread
-  static constexpr int64_t kLeftBytes = 384 * 1024;          // rows of A that stay in the second cache
+  static constexpr int64_t kWorthAThread = 1 << 18;  // products that outweigh waking a thread
+  static constexpr int64_t kLeftBytes = 384 * 1024;  // rows of A that stay in the second cache
   static constexpr bool kPacked = std::is_same_v<Right, PackedRight<BFloat16>>;
   static constexpr bool kCutK = !kPacked && std::is_same_v<C, float>;
 
@@ -297,17 +299,18 @@ struct PairProduct {
         if constexpr (kPacked) packed = right.panels + blocking.offset(col_first);
         else packed = pack_block(k_first, k_count, col_first, cols);
         const int64_t task_size = std::max<int64_t>(m * cols * padded / (groups * chunks), 1);
-        parallel_for(groups * chunks, std::max<int64_t>(kWorthAThread / task_size, 1), [&](int64_t first, int64_t last) {
-          const Bf16Session session(tile);
-          for (int64_t task = first; task < last; ++task) {
-            const int64_t group = task % groups, chunk = task / groups;
-            const int64_t row_panels = divide_up(m, tile.rows);
-            const int64_t row_first = row_panels * group / groups * tile.rows;
-            const int64_t row_last = std::min(m, row_panels * (group + 1) / groups * tile.rows);
-            multiply(tile, row_first, row_last - row_first, k_first, k_count, packed, col_first, cols,
-                     panels * chunk / chunks, panels * (chunk + 1) / chunks);
-          }
-        });
+        parallel_for(groups * chunks, std::max<int64_t>(kWorthAThread / task_size, 1),
+                     [&](int64_t first, int64_t last) {
+                       const Bf16Session session(tile);
+                       for (int64_t task = first; task < last; ++task) {
+                         const int64_t group = task % groups, chunk = task / groups;
+                         const int64_t row_panels = divide_up(m, tile.rows);
+                         const int64_t row_first = row_panels * group / groups * tile.rows;
+                         const int64_t row_last = std::min(m, row_panels * (group + 1) / groups * tile.rows);
+                         multiply(tile, row_first, row_last - row_first, k_first, k_count, packed, col_first, cols,
+                                  panels * chunk / chunks, panels * (chunk + 1) / chunks);
+                       }
+                     });
         k_first += k_count;
       } while (k_first < k);
     }
@@ -316,7 +319,7 @@ struct PairProduct {
   const BFloat16* pack_block(int64_t k_first, int64_t k_count, int64_t col_first, int64_t cols) const {
     const int64_t padded = round_up(k_count, PairBlocking::kUnitK), panels = divide_up(cols, kPanel);
     BFloat16* const out = scratch(ScratchUse::pack_b).get<BFloat16>(padded * panels * kPanel);
-    const int64_t grain = std::max<int64_t>((1 << 14) / (padded * kPanel), 1);
+    const int64_t grain = std::max<int64_t>((1 << 14) / (std::max<int64_t>(padded, 1) * kPanel), 1);
     parallel_for(panels, grain, [&](int64_t first, int64_t last) {
       const int64_t col = first * kPanel;
       pack_pairs(right, k_first, k_count, col_first + col, std::min(last * kPanel, cols) - col, out + col * padded);
@@ -325,10 +328,12 @@ struct PairProduct {
   }
 
   void multiply(const Bf16Tile& tile, int64_t row_first, int64_t rows, int64_t k_first, int64_t k_count,
-                const BFloat16* packed, int64_t col_first, int64_t cols, int64_t panel_first, int64_t panel_last) const {
+                const BFloat16* packed, int64_t col_first, int64_t cols, int64_t panel_first,
+                int64_t panel_last) const {
     const int64_t padded = round_up(k_count, PairBlocking::kUnitK), stride = copied_stride<BFloat16>(padded);
     BFloat16* const buffer = scratch(ScratchUse::pack_a).get<BFloat16>(round_up(rows, tile.rows) * stride);
-    const PairRows view = pair_rows(left, row_first, rows, k_first, {buffer, stride, k_count}, rows % tile.row_unit == 0);
+    const PairRows view =
+        pair_rows(left, row_first, rows, k_first, {buffer, stride, k_count}, rows % tile.row_unit == 0);
     alignas(64) float sums[Bf16Tile::kMostRows * kPanel];
     for (int64_t panel = panel_first; panel < panel_last; ++panel) {
       const int64_t col = panel * kPanel, width = PairBlocking::panel_width(cols - col);

@@ -79,7 +79,8 @@ void batch_statistics(const BatchStatisticsArgs<T>& args) {
           const W *mean = partial + b * 2 * fold.cols, *m2 = mean + fold.cols;
           for (int64_t j = c; j < block_cols(b); j += fold.channels)
             body(static_cast<double>(block_rows(b)),
-                 (static_cast<double>(widened(x[j])) - origin) + static_cast<double>(mean[j]), static_cast<double>(m2[j]));
+                 (static_cast<double>(widened(x[j])) - origin) + static_cast<double>(mean[j]),
+                 static_cast<double>(m2[j]));
         }
       };
       double total = 0, m2_total = 0;

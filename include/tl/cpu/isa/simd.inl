@@ -89,7 +89,8 @@ struct VecOf {
   /// The first n lanes (0 <= n < kLanes); the others are zero. Memory past them is not touched.
   static TL_ALWAYS_INLINE VecOf load(const T* p, int64_t n) {
 #if TL_X86 && TL_VECTOR_BYTES == 64
-    if constexpr (sizeof(T) == 4) return VecOf((Native)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p));
+    if constexpr (sizeof(T) == 4)
+      return VecOf((Native)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p));
 #elif TL_X86 && TL_VECTOR_BYTES == 32
     if constexpr (sizeof(T) == 4) return VecOf((Native)_mm256_maskload_ps(p, first_lanes(n)));
 #endif
@@ -133,7 +134,7 @@ struct VecOf {
 
 #if TL_X86 && TL_VECTOR_BYTES == 64
 #define TL_COMPARE(op, predicate)                                                                   \
-  friend TL_ALWAYS_INLINE MaskOf<T> operator op(VecOf a, VecOf b) {                                       \
+  friend TL_ALWAYS_INLINE MaskOf<T> operator op(VecOf a, VecOf b) {                                 \
     if constexpr (sizeof(T) == 4) return {_mm512_cmp_ps_mask((__m512)a.v, (__m512)b.v, predicate)}; \
     else return {_mm512_cmp_pd_mask((__m512d)a.v, (__m512d)b.v, predicate)};                        \
   }
