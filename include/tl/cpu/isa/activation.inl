@@ -3,11 +3,12 @@
 /// An activation as bounds; where it has none they are NaN, which no number is beyond.
 template <class T>
 struct Bounds {
+  using Number = Wide<T>;
   Vec<T> low, high;
 
   explicit Bounds(Activation activation)
-      : low(activation == Activation::none ? std::numeric_limits<T>::quiet_NaN() : T(0)),
-        high(activation == Activation::relu6 ? T(6) : std::numeric_limits<T>::quiet_NaN()) {}
+      : low(activation == Activation::none ? std::numeric_limits<Number>::quiet_NaN() : Number(0)),
+        high(activation == Activation::relu6 ? Number(6) : std::numeric_limits<Number>::quiet_NaN()) {}
 
   TL_ALWAYS_INLINE Vec<T> value(Vec<T> x) const { return min(high, max(low, x)); }
   /// The gradient at x (or at value(x)).
