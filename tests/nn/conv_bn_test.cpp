@@ -89,7 +89,7 @@ TEST_CASE("folded weights follow when another number of pictures is computed in 
   std::vector<tl::ConvPath> paths;
   for (const int64_t pictures : {1, 16, 2, 16}) {
     const Tensor x = random({pictures, 7, 7, 16});
-    paths.push_back(conv2d_path(x, l.conv.weight, l.conv.options()));
+    paths.push_back(conv2d_path(x.shape(), x.dtype(), l.conv.weight, l.conv.options()));
     CHECK(distance(conv_bn(l.conv, l.bn, x), plain(l, x, Activation::none, {})) < 1e-5);
   }
   CHECK(paths[0] != paths[1]);

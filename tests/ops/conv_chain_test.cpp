@@ -182,6 +182,34 @@ TEST_CASE("a residual of its own gets its gradient, and only what is needed is k
   CHECK(distance(net.expand.weight.value().grad(), reference.expand.weight.value().grad()) < 2e-5);
 }
 
+TEST_CASE("with nothing to learn the units become one kernel with the same result") {
+  TL_NEEDS_ISA();
+  const tl::NoGrad no_grad;
+  const auto ignore = [](nn::Module&, const Tensor&) {};
+  for (const Case& c : kCases) {
+    CAPTURE(&c - kCases);
+    const Tensor x = random({c.n, c.h, c.w, c.in}, 1);
+    Layers net(c);
+    net.eval();
+    Tensor want;
+    {
+      const nn::Observe observe(ignore);
+      want = net.forward(x);
+    }
+    Tensor first;
+    for (const int threads : {1, 2, 3}) {
+      tl::set_threads(threads);
+      const Tensor got = net.forward(x);
+      CHECK(distance(got, want) < 1e-5);
+      if (first.defined()) CHECK(distance(got, first) == 0);
+      first = got;
+    }
+    net.bn_project.bias.value().mutable_data<float>()[0] += 1;  // what was packed is packed anew
+    CHECK(distance(net.forward(x), first) > 1e-4);
+    tl::set_threads(tl::available_threads());
+  }
+}
+
 TEST_CASE("a chain notices that what it kept was changed") {
   Layers net(kCases[0]);
   Tensor x = random({2, 9, 10, 16}, 1);

@@ -148,7 +148,7 @@ inline const std::vector<Refusal>& refusals() {
        ErrorCode::shape, "conv2d_fused: residual must be like y; got [1, 4, 4, 4]"},
       {"conv2d_fused with a weight packed for another kernel",
        [=] {
-         const Tensor packed = tl::pack_conv2d(t({1, 8, 8, 3}), t({4, 5, 5, 3}), {});
+         const Tensor packed = tl::pack_conv2d({1, 8, 8, 3}, tl::DType::f32, t({4, 5, 5, 3}), {});
          tl::conv2d_fused(t({1, 4, 4, 3}), t({4, 3, 3, 3}), {}, {}, tl::Activation::none, {}, packed);
        },
        ErrorCode::shape, "conv2d_fused: packed must be [512], from pack_conv2d; got [1536]"},

@@ -46,6 +46,24 @@ struct ChainBackwardArgs {
   T *sum, *sum_centered;  // [cin], of grad_x and of grad_x * (x - x_mean)
 };
 
+/// An inverted residual with its BatchNorms folded in:
+///   y = project(act(depthwise(act(expand(x))))) + residual, each with its bias.
+///
+/// Computed for a few lines at a time, so that what lies between x and y never leaves the second cache.
+/// Paper: Sandler et al., "MobileNetV2", 2018.
+template <class T>
+struct InvertedResidualArgs {
+  ConvGeometry depthwise;  // one that chain_fits; x is [n, h, w, cin], y [n, oh, ow, cout]
+  int64_t cin, cout;
+  const T* x;
+  const T *expand, *expand_bias;    // [cin, width] as conv_pack leaves it; null: the depthwise convolution reads x
+  const T *kernel, *kernel_bias;    // [taps, width]
+  const T *project, *project_bias;  // [width, cout] as conv_pack leaves it
+  const T* residual;                // like y, or null
+  T* y;
+  Activation expand_activation, depthwise_activation;  // none, relu or relu6
+};
+
 /// Whether the chain's kernels know this convolution: 1x1, or depthwise with a square kernel of 3 or 5.
 inline bool chain_fits(const ConvGeometry& g) {
   const bool plain = g.dilation_h == 1 && g.dilation_w == 1 && g.stride_h == g.stride_w && g.kh == g.kw;

@@ -61,6 +61,7 @@ namespace tl {
 #define TL_FUSED_KERNELS(X)                  \
   X(chain_forward, ChainForwardArgs)         \
   X(chain_backward, ChainBackwardArgs)       \
+  X(inverted_residual, InvertedResidualArgs) \
   X(attention_forward, AttentionForwardArgs) \
   X(attention_backward, AttentionBackwardArgs)
 

@@ -30,10 +30,10 @@ TL_INLINE std::pair<Tensor, Tensor> fold(const Conv2d& conv, const BatchNorm2d& 
   return {weight, shift};
 }
 
-/// Brings conv.packed up to date for inputs like x; bn may be null.
-TL_INLINE void pack(Conv2d& conv, const BatchNorm2d* bn, const Tensor& x) {
-  const auto path = static_cast<uint64_t>(conv2d_path(x, conv.weight, conv.options()));
-  std::vector<std::pair<const void*, uint64_t>> origin{{nullptr, path}, {nullptr, static_cast<uint64_t>(x.dtype())}};
+/// Brings conv.packed up to date for inputs of this shape and type; bn may be null.
+TL_INLINE void pack(Conv2d& conv, const BatchNorm2d* bn, const Shape& x, DType dtype) {
+  const auto path = static_cast<uint64_t>(conv2d_path(x, dtype, conv.weight, conv.options()));
+  std::vector<std::pair<const void*, uint64_t>> origin{{nullptr, path}, {nullptr, static_cast<uint64_t>(dtype)}};
   const auto add = [&](const Tensor& source) {
     if (source.defined()) origin.emplace_back(source.raw_data(), source.storage()->version());
   };
@@ -41,7 +41,7 @@ TL_INLINE void pack(Conv2d& conv, const BatchNorm2d* bn, const Tensor& x) {
   if (bn) add(bn->weight), add(bn->bias), add(bn->running_mean), add(bn->running_var);
   if (conv.packed.origin == origin) return;
   auto [weight, bias] = bn ? fold(conv, *bn) : std::pair<Tensor, Tensor>(conv.weight, conv.bias);
-  conv.packed = {pack_conv2d(x, weight, conv.options()), bias, std::move(origin)};
+  conv.packed = {pack_conv2d(x, dtype, weight, conv.options()), bias, std::move(origin)};
 }
 
 template <class... Tensors>
@@ -52,7 +52,7 @@ bool wants_gradient(const Tensors&... tensors) {
 
 TL_INLINE Tensor forward(Conv2d& conv, const Tensor& x, Activation activation, const Tensor& residual) {
   const bool packs = conv.weight.value().device().is_cpu() && !wants_gradient(x, residual, conv.weight, conv.bias);
-  if (packs) pack(conv, nullptr, x);
+  if (packs) pack(conv, nullptr, x.shape(), x.dtype());
   else conv.packed = {};
   return conv2d_fused(x, conv.weight, conv.bias, residual, activation, conv.options(), conv.packed.weight);
 }
@@ -61,16 +61,55 @@ inline bool is_fusible(Activation activation) {
   return activation == Activation::none || activation == Activation::relu || activation == Activation::relu6;
 }
 
-/// Whether the units are worth being one operation: some of them learn or move their statistics, and nobody looks at
-/// the layers inside.
-inline bool wants_chain(const std::vector<ConvBn>& units, const Tensor& x, const Tensor& residual) {
-  if (Observe::current()) return false;
+/// Whether some of the units learn, pass gradients on or move their statistics.
+inline bool learns(const std::vector<ConvBn>& units, const Tensor& x, const Tensor& residual) {
   bool any = wants_gradient(x, residual);
-  for (const auto& [conv, bn, activation] : units) {
-    if (conv.bias.defined() || !is_fusible(activation)) return false;
-    any = any || bn.training() || wants_gradient(conv.weight, bn.weight, bn.bias);
-  }
+  for (const auto& [conv, bn, activation] : units)
+    any = any || bn.training() || wants_gradient(conv.weight, conv.bias, bn.weight, bn.bias);
   return any;
+}
+
+/// The units as one operation that learns, undefined where there are no kernels for it.
+inline Tensor learning_chain(const std::vector<ConvBn>& units, const Tensor& x, const Tensor& residual) {
+  std::vector<ChainUnit> chain;
+  for (const auto& [conv, bn, activation] : units) {
+    if (conv.bias.defined() || !is_fusible(activation)) return {};
+    chain.push_back({.weight = conv.weight,
+                     .gamma = bn.weight,
+                     .beta = bn.bias,
+                     .running_mean = bn.running_mean,
+                     .running_var = bn.running_var,
+                     .conv = conv.options(),
+                     .norm = bn.options(activation)});
+  }
+  if (!has_chain_kernels(x, chain)) return {};
+  for (const auto& [conv, bn, activation] : units) bn.count_batch();
+  return tl::conv_bn_chain(x, chain, residual);
+}
+
+/// The units as one kernel with folded BatchNorms, undefined unless they are an inverted residual that it can compute.
+inline Tensor folded_inverted_residual(const std::vector<ConvBn>& units, const Tensor& x, const Tensor& residual) {
+  const size_t count = units.size();
+  if (count < 2 || count > 3 || x.dtype() != DType::f32 || !x.device().is_cpu()) return {};
+  if (!kernels_of<float>(x.device(), "inverted_residual").inverted_residual) return {};
+  ConvGeometry depthwise{};
+  std::vector<Shape> shapes{x.shape()};
+  for (size_t i = 0; i < count; ++i) {
+    const ConvGeometry g =
+        tl::detail::conv_geometry(shapes[i], x.dtype(), units[i].conv.weight, units[i].conv.options());
+    const bool middle = i + 2 == count;
+    if (!chain_fits(g) || (g.groups > 1) != middle || !is_fusible(units[i].activation)) return {};
+    if (middle) depthwise = g;
+    shapes.push_back({g.n, g.oh, g.ow, g.cout});
+  }
+  if (units.back().activation != Activation::none) return {};
+  std::vector<PackedConv> packed(3 - count);
+  for (size_t i = 0; i < count; ++i) {
+    const auto& [conv, bn, activation] = units[i];
+    pack(conv, &bn, shapes[i], x.dtype());
+    packed.push_back({conv.packed.weight, conv.packed.bias, activation});
+  }
+  return inverted_residual(x, packed[0], packed[1], packed[2], depthwise, residual);
 }
 
 }  // namespace detail
@@ -114,27 +153,16 @@ TL_INLINE Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, Activat
     observed(bn, y);
     return y;
   }
-  detail::pack(conv, &bn, x);
+  detail::pack(conv, &bn, x.shape(), x.dtype());
   Tensor y = conv2d_fused(x, conv.weight, conv.packed.bias, residual, activation, conv.options(), conv.packed.weight);
   observed(bn, y);
   return y;
 }
 
 TL_INLINE Tensor conv_bn_chain(const std::vector<ConvBn>& units, const Tensor& x, const Tensor& residual) {
-  if (detail::wants_chain(units, x, residual)) {
-    std::vector<ChainUnit> chain;
-    for (const auto& [conv, bn, activation] : units)
-      chain.push_back({.weight = conv.weight,
-                       .gamma = bn.weight,
-                       .beta = bn.bias,
-                       .running_mean = bn.running_mean,
-                       .running_var = bn.running_var,
-                       .conv = conv.options(),
-                       .norm = bn.options(activation)});
-    if (has_chain_kernels(x, chain)) {
-      for (const auto& [conv, bn, activation] : units) bn.count_batch();
-      return tl::conv_bn_chain(x, chain, residual);
-    }
+  if (!Observe::current()) {  // who looks at the layers inside sees each
+    const auto fused = detail::learns(units, x, residual) ? detail::learning_chain : detail::folded_inverted_residual;
+    if (Tensor y = fused(units, x, residual)) return y;
   }
   Tensor y = x;
   for (const auto& [conv, bn, activation] : units)

@@ -65,12 +65,17 @@ Tensor conv2d_fused(const Tensor& x, const Tensor& weight, const Tensor& bias, c
                     Activation activation, const Conv2dOptions& options, const Tensor& packed = {});
 
 /// The weight of a convolution in the order in which the kernels read it (transformed, for Winograd's tiles), so that
-/// one that serves many times is not packed each time. Good for this process and for inputs of the type of x and of
-/// a shape for which conv2d_path is the same; the numbers of x are not read. Errors: those of conv2d.
-Tensor pack_conv2d(const Tensor& x, const Tensor& weight, const Conv2dOptions& options);
+/// one that serves many times is not packed each time. Good for this process and for inputs of type `dtype` and of a
+/// shape for which conv2d_path is the same as for x. Errors: those of conv2d.
+Tensor pack_conv2d(const Shape& x, DType dtype, const Tensor& weight, const Conv2dOptions& options);
 
-/// How conv2d computes for an input like x, whose numbers are not read. Errors: those of conv2d.
-ConvPath conv2d_path(const Tensor& x, const Tensor& weight, const Conv2dOptions& options);
+/// How conv2d computes for an input of this shape and type. Errors: those of conv2d.
+ConvPath conv2d_path(const Shape& x, DType dtype, const Tensor& weight, const Conv2dOptions& options);
+
+namespace detail {
+/// The sizes of conv2d's operands and result. Errors: those of conv2d.
+ConvGeometry conv_geometry(const Shape& x, DType dtype, const Tensor& weight, const Conv2dOptions& options);
+}  // namespace detail
 
 }  // namespace tl::inline TL_ABI
 

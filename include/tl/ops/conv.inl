@@ -162,14 +162,14 @@ TL_INLINE Tensor conv2d_fused(const Tensor& x, const Tensor& weight, const Tenso
   return detail::Conv2d::run(geometry, x, weight, bias, residual, activation, packed);
 }
 
-TL_INLINE ConvPath conv2d_path(const Tensor& x, const Tensor& weight, const Conv2dOptions& options) {
-  return conv_path(detail::conv_geometry(x.shape(), x.dtype(), weight, options));
+TL_INLINE ConvPath conv2d_path(const Shape& x, DType dtype, const Tensor& weight, const Conv2dOptions& options) {
+  return conv_path(detail::conv_geometry(x, dtype, weight, options));
 }
 
-TL_INLINE Tensor pack_conv2d(const Tensor& x, const Tensor& weight, const Conv2dOptions& options) {
-  const ConvGeometry geometry = detail::conv_geometry(x.shape(), x.dtype(), weight, options);
-  Tensor packed = Tensor::empty({conv_packed_size(geometry)}, x.dtype(), weight.device());
-  visit_activation(x.dtype(), detail::Conv2d::kName, [&](auto type) {
+TL_INLINE Tensor pack_conv2d(const Shape& x, DType dtype, const Tensor& weight, const Conv2dOptions& options) {
+  const ConvGeometry geometry = detail::conv_geometry(x, dtype, weight, options);
+  Tensor packed = Tensor::empty({conv_packed_size(geometry)}, dtype, weight.device());
+  visit_activation(dtype, detail::Conv2d::kName, [&](auto type) {
     using T = typename decltype(type)::type;
     kernel::conv_pack(weight.device(), ConvPackArgs<T>{geometry, weight.data<Wide<T>>(), packed.mutable_data<T>()});
   });

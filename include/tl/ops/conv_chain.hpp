@@ -28,6 +28,19 @@ bool has_chain_kernels(const Tensor& x, const std::vector<ChainUnit>& units);
 /// has_chain_kernels. PyTorch: the same as a sequence of modules.
 Tensor conv_bn_chain(const Tensor& x, const std::vector<ChainUnit>& units, const Tensor& residual = {});
 
+/// A convolution with its BatchNorm folded in, its weight from pack_conv2d.
+struct PackedConv {
+  Tensor weight, bias;
+  Activation activation = Activation::none;  // none, relu or relu6
+};
+
+/// project(depthwise(expand(x))) + residual, a few lines at a time; an `expand` without weight is left out.
+///
+/// x [N, H, W, Cin], result [N, OH, OW, Cout]; `geometry` is the depthwise convolution's, one that chain_fits. The
+/// projection's activation is none. For use without gradients, where the device has the kernel.
+Tensor inverted_residual(const Tensor& x, const PackedConv& expand, const PackedConv& depthwise,
+                         const PackedConv& project, const ConvGeometry& geometry, const Tensor& residual = {});
+
 }  // namespace tl::inline TL_ABI
 
 #if TL_HEADER_ONLY

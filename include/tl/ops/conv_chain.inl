@@ -244,4 +244,29 @@ TL_INLINE Tensor conv_bn_chain(const Tensor& x, const std::vector<ChainUnit>& un
   return apply(std::move(chain), std::span<const Tensor>(inputs));
 }
 
+TL_INLINE Tensor inverted_residual(const Tensor& x, const PackedConv& expand, const PackedConv& depthwise,
+                                   const PackedConv& project, const ConvGeometry& geometry, const Tensor& residual) {
+  const auto read = [](const Tensor& tensor) { return tensor.defined() ? tensor.data<float>() : nullptr; };
+  const ConvGeometry& g = geometry;
+  Tensor y = Tensor::empty({g.n, g.oh, g.ow, project.bias.numel()});
+  require<ShapeError>(!residual.defined() || residual.shape() == y.shape(),
+                      "inverted_residual: residual must be like the result, ", y.shape(), "; got ",
+                      residual.defined() ? residual.shape() : Shape());
+  kernel::inverted_residual(x.device(), InvertedResidualArgs<float>{.depthwise = g,
+                                                                    .cin = x.size(3),
+                                                                    .cout = y.size(3),
+                                                                    .x = x.data<float>(),
+                                                                    .expand = read(expand.weight),
+                                                                    .expand_bias = read(expand.bias),
+                                                                    .kernel = depthwise.weight.data<float>(),
+                                                                    .kernel_bias = depthwise.bias.data<float>(),
+                                                                    .project = project.weight.data<float>(),
+                                                                    .project_bias = project.bias.data<float>(),
+                                                                    .residual = read(residual),
+                                                                    .y = y.mutable_data<float>(),
+                                                                    .expand_activation = expand.activation,
+                                                                    .depthwise_activation = depthwise.activation});
+  return y;
+}
+
 }  // namespace tl::inline TL_ABI

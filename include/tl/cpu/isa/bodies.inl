@@ -26,6 +26,7 @@
 #if TL_VECTOR_BYTES > 16
 #include "tl/cpu/isa/attention.inl"
 #include "tl/cpu/isa/conv_chain.inl"
+#include "tl/cpu/isa/inverted_residual.inl"
 #endif
 #include "tl/cpu/isa/softmax.inl"
 #include "tl/cpu/isa/index.inl"

@@ -385,9 +385,9 @@ void chain_pointwise_backward(const ChainBackwardArgs<T>& args) {
 template <class T>
 class LineRing {
  public:
-  LineRing(int64_t lines, int64_t before, int64_t places, int64_t after, int64_t channels)
+  LineRing(ScratchUse use, int64_t lines, int64_t before, int64_t places, int64_t after, int64_t channels)
       : lines_(lines), first_(before * channels), size_((before + places + after) * channels) {
-    data_ = scratch(ScratchUse::pack_a).get<T>((lines_ + 1) * size_);
+    data_ = scratch(use).get<T>((lines_ + 1) * size_);
     std::fill_n(data_, (lines_ + 1) * size_, T(0));
   }
   /// The first place of line y.
@@ -438,7 +438,7 @@ void chain_depthwise_forward(const ChainForwardArgs<T>& args) {
   const T* const weight = weights_by_tap<T>(g, args.weight);
   T* const memory = scratch(ScratchUse::partial).get<T>(groups.count * Moments<T>::kArrays * channels);
   parallel_for(groups.count, 1, [&, weight, memory](int64_t group_first, int64_t group_last) {
-    const LineRing<T> ring(kTaps, kTaps, g.w, kLinePlaces * kStep + kTaps, channels);
+    const LineRing<T> ring(ScratchUse::pack_a, kTaps, kTaps, g.w, kLinePlaces * kStep + kTaps, channels);
     for (int64_t group = group_first; group < group_last; ++group) {
       const Moments<T> moments(memory + group * Moments<T>::kArrays * channels, channels);
       int64_t image = -1, filled = 0;
@@ -566,7 +566,7 @@ void chain_depthwise_backward(const ChainBackwardArgs<T>& args) {
   const T* const weight = weights_by_tap<T>(g, args.weight);
   T* const partial = scratch(ScratchUse::partial).get<T>(groups.count * size);  // [groups, {grad_weight, sums}]
   parallel_for(groups.count, 1, [&, weight, partial](int64_t group_first, int64_t group_last) {
-    const LineRing<T> ring(kTaps, kTaps, g.ow, kLinePlaces + kTaps, channels);
+    const LineRing<T> ring(ScratchUse::pack_a, kTaps, kTaps, g.ow, kLinePlaces + kTaps, channels);
     for (int64_t group = group_first; group < group_last; ++group) {
       T* const sums = partial + group * size;
       std::fill_n(sums, size, T(0));
