@@ -1,6 +1,7 @@
 // Chains of [convolution, BatchNorm, activation] in which only the raw results z of the convolutions are stored.
 #pragma once
 #include <cstdint>
+#include <numeric>
 
 #include "tl/cpu/conv.hpp"
 
@@ -63,6 +64,17 @@ struct InvertedResidualArgs {
   T* y;
   Activation expand_activation, depthwise_activation;  // none, relu or relu6
 };
+
+/// How many bands of lines inverted_residual cuts each picture into, so that few pictures keep all threads busy.
+inline int64_t bands_of(const ConvGeometry& depthwise, int64_t threads) {
+  return depthwise.n < 4 * threads ? threads / std::gcd(depthwise.n, threads) : 1;
+}
+
+/// Whether so many lines would be expanded by two bands that the three convolutions are faster one by one.
+inline bool repeats_much(const ConvGeometry& depthwise, int64_t threads) {
+  const int64_t repeated = (bands_of(depthwise, threads) - 1) * (depthwise.kh - depthwise.stride_h);
+  return 6 * repeated > depthwise.h;
+}
 
 /// Whether the chain's kernels know this convolution: 1x1, or depthwise with a square kernel of 3 or 5.
 inline bool chain_fits(const ConvGeometry& g) {

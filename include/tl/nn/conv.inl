@@ -99,6 +99,7 @@ inline Tensor folded_inverted_residual(const std::vector<ConvBn>& units, const T
         tl::detail::conv_geometry(shapes[i], x.dtype(), units[i].conv.weight, units[i].conv.options());
     const bool middle = i + 2 == count;
     if (!chain_fits(g) || (g.groups > 1) != middle || !is_fusible(units[i].activation)) return {};
+    if (middle && repeats_much(g, threads())) return {};
     if (middle) depthwise = g;
     shapes.push_back({g.n, g.oh, g.ow, g.cout});
   }

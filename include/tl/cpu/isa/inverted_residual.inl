@@ -4,10 +4,7 @@ template <class T, int kTaps, int kStep>
 class InvertedResidual {
  public:
   explicit InvertedResidual(const InvertedResidualArgs<T>& args)
-      : args_(args),
-        g_(args.depthwise),
-        bands_(g_.n < 4 * threads() ? threads() / std::gcd(g_.n, static_cast<int64_t>(threads())) : 1),
-        stride_(copied_stride<T>(g_.cin)) {
+      : args_(args), g_(args.depthwise), bands_(bands_of(g_, threads())), stride_(copied_stride<T>(g_.cin)) {
     // As many lines at a time as the second cache holds, in equal steps.
     constexpr int64_t kBytes = 512 * 1024;
     const int64_t line = (g_.w + kTaps) * g_.cin, out_line = g_.ow * stride_;
