@@ -280,26 +280,31 @@ TL_INLINE std::vector<uint8_t> with_full_palette(std::span<const uint8_t> bytes,
   return out;
 }
 
-/// Decodes what has passed its walk. stb may use 40 bytes for each of `area` pixels: in a PNG 8 of 16-bit samples, the
-/// same inflated, in a buffer that doubles; in a JPEG 3 for each of 4 components, and the result.
+/// Decodes what has passed its walk, as RGB or with the channels of the file. stb may use 40 bytes for each of `area`
+/// pixels: in a PNG 8 of 16-bit samples, the same inflated, in a buffer that doubles; in a JPEG 3 for each of 4
+/// components, and the result.
 TL_INLINE Image decode_by_stb(std::span<const uint8_t> bytes, const std::string& name, const char* part,
-                              const ImageHeader& header, int64_t area, int channels_wanted,
-                              const ImageOptions& options) {
+                              const ImageHeader& header, int64_t area, bool as_rgb) {
   const auto broken = [&](const char* why) { return FormatError(name, part, 0, text("cannot be decoded: ", why)); };
   StbArena arena(static_cast<size_t>(area) * 40 + 2 * bytes.size() + (size_t{1} << 22));
   try {
     int width = 0, height = 0, channels = 0;
     const uint8_t* pixels = stb::stbi_load_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width, &height,
-                                                       &channels, channels_wanted);
+                                                       &channels, as_rgb ? 4 : 0);
     if (!pixels) throw broken(stb::stbi_failure_reason());
     if (width != header.width || height != header.height) throw broken("its size is not the header's");
-    if (channels_wanted) channels = channels_wanted;
-    Image image;
-    image.width = width;
-    image.height = height;
-    image.channels = channels;
-    image.pixels.assign(pixels, pixels + header.width * header.height * channels);
-    return to_rgb(std::move(image), options.background);
+    Image image(width, height, as_rgb ? 3 : channels);
+    if (as_rgb) {
+      // stb converts colours by vector instructions only if it has four bytes to write for each pixel; the fourth holds
+      // nothing. Each pixel but the last is moved with it, since the next one comes on top.
+      uint8_t* out = image.pixels.data();
+      for (int64_t left = header.width * header.height; left > 1; --left, out += 3, pixels += 4)
+        std::memcpy(out, pixels, 4);
+      std::memcpy(out, pixels, 3);
+    } else {
+      std::memcpy(image.pixels.data(), pixels, image.pixels.size());
+    }
+    return image;
   } catch (const StbAssertion&) {
     throw broken("contradictory data");
   } catch (const std::bad_alloc&) {
@@ -311,7 +316,7 @@ TL_INLINE Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& n
   const ImageHeader header = walk_jpeg(bytes, name, options);
   const auto in_blocks = [](int64_t size) { return (size + 31) / 32 * 32; };  // of 8 x 8, up to four a side
   const int64_t area = in_blocks(header.width) * in_blocks(header.height);
-  Image image = decode_by_stb(bytes, name, "JPEG", header, area, 3, options);
+  Image image = decode_by_stb(bytes, name, "JPEG", header, area, true);
   return options.apply_orientation ? oriented(std::move(image), header.orientation) : image;
 }
 
@@ -320,7 +325,8 @@ TL_INLINE Image decode_png(std::span<const uint8_t> bytes, const std::string& na
   std::vector<uint8_t> filled;
   if (header.indexed && header.palette_at && header.palette_size < header.colors)
     bytes = filled = with_full_palette(bytes, header);
-  Image image = decode_by_stb(bytes, name, "PNG", header, header.width * header.height, 0, options);
+  const int64_t area = header.width * header.height;
+  Image image = to_rgb(decode_by_stb(bytes, name, "PNG", header, area, false), options.background);
   return options.apply_orientation ? oriented(std::move(image), header.orientation) : image;
 }
 
