@@ -10,6 +10,7 @@
 #include "tl/cpu/index.hpp"
 #include "tl/cpu/norm.hpp"
 #include "tl/cpu/optim.hpp"
+#include "tl/cpu/picture.hpp"
 #include "tl/cpu/pool.hpp"
 #include "tl/cpu/reduce.hpp"
 #include "tl/cpu/softmax.hpp"
@@ -55,7 +56,8 @@ namespace tl {
   X(gather_rows, GatherRowsArgs)                      \
   X(scatter_add_rows, ScatterAddRowsArgs)             \
   X(sgd, SgdArgs)                                     \
-  X(adam, AdamArgs)
+  X(adam, AdamArgs)                                   \
+  X(resize, ResizeArgs)
 
 /// Kernels that only fast backends have: what they compute, others compose from TL_KERNELS.
 #define TL_FUSED_KERNELS(X)                  \

@@ -31,6 +31,7 @@
 #include "tl/cpu/isa/softmax.inl"
 #include "tl/cpu/isa/index.inl"
 #include "tl/cpu/isa/optim.inl"
+#include "tl/cpu/isa/picture.inl"
 
 template <class T>
 inline constexpr KernelTable<T> table = {
