@@ -53,7 +53,7 @@ tl_unpack() {
 tl_setup_build() {
   tl_setup g++:g++ cmake:cmake ninja:ninja-build python3:python3 \
     /usr/include/stb/stb_image.h:libstb-dev /usr/include/nlohmann/json.hpp:nlohmann-json3-dev \
-    /usr/include/CLI/CLI.hpp:libcli11-dev /usr/include/doctest/doctest.h:doctest-dev
+    /usr/include/CLI/CLI.hpp:libcli11-dev /usr/include/doctest/doctest.h:doctest-dev /usr/include/jpeglib.h:libjpeg-dev
   # Older distributions have a newer compiler beside their default one.
   if [ -z "${CXX:-}" ] && [ "$(g++ -dumpversion | cut -d. -f1)" -lt 12 ]; then
     tl_setup g++-12:g++-12

@@ -127,6 +127,29 @@ TEST_CASE("FR11: a sample's randomness comes from seed, epoch and index alone") 
   CHECK(seen.count(again) == 1);
 }
 
+TEST_CASE("Resizing, mirroring and normalising in one pass gives the bits of one step after the other") {
+  for (const auto order : {tl::ChannelOrder::rgb, tl::ChannelOrder::bgr, tl::ChannelOrder::gray})
+    for (const auto& [width, height] : {std::pair{83, 61}, std::pair{40, 170}, std::pair{9, 7}}) {
+      tl::Image image(width, height);
+      tl::Generator random(4);
+      for (uint8_t& sample : image.pixels) sample = static_cast<uint8_t>(random.below(256));
+      const tl::Preprocess input{.size = 33, .resize = 37, .channel_order = order};
+      for (const auto& pipeline :
+           {tl::eval_transform(input), tl::train_transform(input), tl::train_transform(input, {.flip = 1}),
+            tl::train_transform(input, {.random_crop = false}), tl::eval_transform({.size = 33, .resize = 20})})
+        for (uint64_t epoch = 0; epoch < 4; ++epoch) {
+          const size_t count = static_cast<size_t>(pipeline.preprocess().numel());
+          std::vector<float> fused(count + 1, -7), apart(count);
+          pipeline(image, fused.data(), 1, epoch, 2);
+          const auto& p = pipeline.preprocess();
+          tl::to_float(pipeline.picture(image, 1, epoch, 2), p.mean, p.stddev, apart.data(), p.channel_order);
+          CHECK(fused.back() == -7);
+          fused.pop_back();
+          CHECK(fused == apart);
+        }
+    }
+}
+
 TEST_CASE("FR20: evaluating twice gives the same bits, whatever the seed") {
   tl::Preprocess preprocess;
   preprocess.size = 16;

@@ -73,9 +73,7 @@ TL_INLINE ResizeAxis resize_axis(int64_t in_size, int64_t out_size, int64_t from
   return axis;
 }
 
-/// Resizes a window as tl::resize does; `args` says where the result goes.
-TL_INLINE void resize_to(const Image& image, const Rect& source, int64_t width, int64_t height, const Rect& window,
-                         Interpolation interpolation, ResizeArgs<float> args) {
+TL_INLINE void check_resize(const Image& image, const Rect& source, int64_t width, int64_t height, const Rect& window) {
   constexpr int64_t kMost = int64_t{1} << 24;
   require<UsageError>(width > 0 && height > 0 && width <= kMost && height <= kMost, "resize: expected a size of 1 to ",
                       kMost, " pixels, got ", width, " x ", height);
@@ -86,7 +84,11 @@ TL_INLINE void resize_to(const Image& image, const Rect& source, int64_t width, 
                       " at (", window.x, ", ", window.y, "), must lie within ", width, " x ", height);
   require<UsageError>(image.channels == 1 || image.channels == 3 || image.channels == 4,
                       "resize: expected 1, 3 or 4 channels, got ", image.channels);
+}
 
+/// Resizes a window that passed check_resize; `args` says where the result goes.
+TL_INLINE void resize_to(const Image& image, const Rect& source, int64_t width, int64_t height, const Rect& window,
+                         Interpolation interpolation, ResizeArgs<float> args) {
   const ResizeAxis columns = resize_axis(source.width, width, window.x, window.width, interpolation);
   const ResizeAxis rows = resize_axis(source.height, height, window.y, window.height, interpolation);
   // The part of the source that the window depends on; the first pass works on no more.
@@ -112,7 +114,8 @@ TL_INLINE Image crop(const Image& image, const Rect& rect) {
 
 TL_INLINE Image resize(const Image& image, const Rect& source, int64_t width, int64_t height, const Rect& window,
                        Interpolation interpolation) {
-  Image out(std::max<int64_t>(window.width, 0), std::max<int64_t>(window.height, 0), image.channels);
+  detail::check_resize(image, source, width, height, window);
+  Image out(window.width, window.height, image.channels);
   detail::resize_to(image, source, width, height, window, interpolation, {.bytes = out.pixels.data()});
   return out;
 }

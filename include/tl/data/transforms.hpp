@@ -124,11 +124,14 @@ class Pipeline {
   /// The picture that the network will see. Randomness comes from (seed, epoch, index) alone.
   Image picture(Image image, uint64_t seed = 0, uint64_t epoch = 0, uint64_t index = 0) const;
 
-  /// Writes that picture to `out` [size, size, channels].
+  /// Writes that picture, normalised, to `out` [size, size, channels]; in one pass, where the steps are only
+  /// ResizeCenterCrop or RandomResizedCrop and a flip.
   /// Errors: UsageError if the steps end with a picture of another size.
   void operator()(Image image, float* out, uint64_t seed = 0, uint64_t epoch = 0, uint64_t index = 0) const;
 
  private:
+  bool run_fused(const Image& image, float* out, Generator generator) const;
+
   Preprocess preprocess_;
   std::vector<Transform> steps_;
 };

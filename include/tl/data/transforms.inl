@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <tuple>
 #include <utility>
 
 #include "tl/core/error.hpp"
@@ -39,6 +40,17 @@ void blend_all(Image& image, double factor, From from) {
     for (int c = 0; c < 3; ++c) pixel[c] = blend(base, pixel[c], static_cast<float>(factor));
   }
 }
+
+/// What each sample becomes, by channel; computed with the reference's three roundings.
+struct NormalisedValues {
+  float of[3][256];
+
+  NormalisedValues(const std::array<float, 3>& mean, const std::array<float, 3>& stddev) {
+    for (size_t c = 0; c < 3; ++c)
+      for (int value = 0; value < 256; ++value)
+        of[c][value] = (static_cast<float>(value) / 255.0f - mean[c]) / stddev[c];
+  }
+};
 
 /// Truncates to a byte.
 inline uint8_t clip_byte(double value) { return static_cast<uint8_t>(std::clamp(value, 0.0, 255.0)); }
@@ -242,11 +254,8 @@ TL_INLINE void Preprocess::check() const {
 TL_INLINE void to_float(const Image& image, const std::array<float, 3>& mean, const std::array<float, 3>& stddev,
                         float* out, ChannelOrder order) {
   require<UsageError>(image.channels == 3, "to_float: expected an RGB picture, got ", image.channels, " channels");
-  // 256 values a channel, computed with the reference's three roundings.
-  float table[3][256];
-  for (size_t c = 0; c < 3; ++c)
-    for (int value = 0; value < 256; ++value)
-      table[c][value] = (static_cast<float>(value) / 255.0f - mean[c]) / stddev[c];
+  const detail::NormalisedValues values(mean, stddev);
+  const auto& table = values.of;
   const uint8_t* in = image.pixels.data();
   const uint8_t* const end = in + image.pixels.size();
   if (order == ChannelOrder::gray) {
@@ -279,7 +288,35 @@ TL_INLINE Image Pipeline::picture(Image image, uint64_t seed, uint64_t epoch, ui
   return image;
 }
 
+TL_INLINE bool Pipeline::run_fused(const Image& image, float* out, Generator generator) const {
+  const auto* center = steps_.empty() ? nullptr : steps_[0].target<ResizeCenterCrop>();
+  const auto* random = steps_.empty() ? nullptr : steps_[0].target<RandomResizedCrop>();
+  const auto* flip = steps_.size() == 2 ? steps_[1].target<RandomHorizontalFlip>() : nullptr;
+  const int64_t size = preprocess_.size;
+  const bool fits = center ? center->size == size && center->resize >= size : random && random->size == size;
+  if (!fits || steps_.size() != (flip ? 2u : 1u) || preprocess_.channel_order == ChannelOrder::gray ||
+      image.channels != 3 || image.pixels.empty())
+    return false;
+
+  Rect source{0, 0, image.width, image.height}, window{0, 0, size, size};
+  int64_t width = size, height = size;
+  if (center) {
+    std::tie(width, height) = detail::with_shorter_side(image.width, image.height, center->resize);
+    window.x = detail::half_to_even(width - size), window.y = detail::half_to_even(height - size);
+  } else {
+    source = random->draw(image.width, image.height, generator);
+  }
+  detail::check_resize(image, source, width, height, window);
+  const detail::NormalisedValues values(preprocess_.mean, preprocess_.stddev);
+  ResizeArgs<float> args{.y = out, .values = values.of};
+  args.mirrored = flip && generator.uniform() < flip->probability;
+  if (preprocess_.channel_order == ChannelOrder::bgr) std::swap(args.from[0], args.from[2]);
+  detail::resize_to(image, source, width, height, window, center ? center->interpolation : random->interpolation, args);
+  return true;
+}
+
 TL_INLINE void Pipeline::operator()(Image image, float* out, uint64_t seed, uint64_t epoch, uint64_t index) const {
+  if (run_fused(image, out, sample_generator(seed, epoch, index))) return;
   image = picture(std::move(image), seed, epoch, index);
   require<UsageError>(image.width == preprocess_.size && image.height == preprocess_.size,
                       "transforms: expected to end with ", preprocess_.size, " x ", preprocess_.size, ", got ",

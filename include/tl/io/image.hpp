@@ -44,6 +44,8 @@ struct ImageOptions {
 ///     out = (alpha * colour + (255 - alpha) * background) / 255, rounded.
 /// Before anything is decoded the file is walked from start to end: a truncated file is refused, not filled with grey.
 /// `name` stands in error messages.
+/// JPEGs are decoded by stb_image, or, where TL_WITH_JPEG_TURBO is defined and the program links it, by libjpeg-turbo,
+/// which is faster and gives Pillow's bytes; the two differ by a few levels where colour is interpolated.
 /// Errors: FormatError (broken, too large, or of another format, which is named); IoError if it cannot be read.
 /// Pillow: `ImageOps.exif_transpose(Image.open(path))` over a background.
 Image load_image(const std::string& path, const ImageOptions& options = {});

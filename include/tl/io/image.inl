@@ -13,6 +13,9 @@
 #include "tl/io/image.hpp"
 #include "tl/io/inflate.hpp"
 #include "tl/io/stb.inl"
+#if defined(TL_WITH_JPEG_TURBO)
+#include "tl/io/turbo.inl"
+#endif
 
 namespace tl::inline TL_ABI {
 namespace detail {
@@ -126,6 +129,7 @@ TL_INLINE Image oriented(Image image, int orientation) {
 struct ImageHeader {
   int64_t width = 0, height = 0;
   int orientation = 1;
+  size_t components = 0;  ///< of a JPEG
 };
 
 /// Where a JPEG's entropy-coded data ends: it holds 0xff only before a zero or a restart marker.
@@ -206,6 +210,7 @@ TL_INLINE ImageHeader walk_jpeg(std::span<const uint8_t> bytes, const std::strin
   const int64_t blocks = ((header.width + 7) / 8) * ((header.height + 7) / 8);
   reader.check(scan_bytes * 8 >= blocks, "a picture of ", header.width, " x ", header.height, " does not fit in ",
                scan_bytes, " bytes of data: the file is truncated");
+  header.components = component_count;
   return header;
 }
 
@@ -314,6 +319,16 @@ TL_INLINE Image decode_by_stb(std::span<const uint8_t> bytes, const std::string&
 
 TL_INLINE Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& name, const ImageOptions& options) {
   const ImageHeader header = walk_jpeg(bytes, name, options);
+#if defined(TL_WITH_JPEG_TURBO)
+  // Four components may be CMYK or YCCK, inverted or not; stb's reading of them stays the only one.
+  if (uses_turbo() && header.components < 4) {
+    Image image(header.width, header.height);
+    TurboErrors errors;
+    if (!turbo_to_rgb(bytes, header.width, header.height, image.pixels.data(), errors))
+      throw FormatError(name, "JPEG", 0, text("cannot be decoded: ", errors.message));
+    return options.apply_orientation ? oriented(std::move(image), header.orientation) : image;
+  }
+#endif
   const auto in_blocks = [](int64_t size) { return (size + 31) / 32 * 32; };  // of 8 x 8, up to four a side
   const int64_t area = in_blocks(header.width) * in_blocks(header.height);
   Image image = decode_by_stb(bytes, name, "JPEG", header, area, true);

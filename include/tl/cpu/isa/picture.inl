@@ -1,14 +1,21 @@
 // Bodies of cpu/picture.hpp. Included once per instruction set (see bodies.inl).
 //
-// Sums of integers are exact, so every instruction set gives the same bytes. The pass along columns adds rows up, sample
-// by sample. The pass along rows does the same after 16 rows were transposed, since then the samples that have a weight
-// in common lie side by side as well.
+// Sums of integers are exact, so every instruction set gives the same bytes. The pass along columns adds rows up,
+// sample by sample. The pass along rows does the same after 16 rows were transposed, since then the samples that have a
+// weight in common lie side by side as well.
 
 /// Samples that are summed side by side, and rows of a transposed block.
 inline constexpr int64_t kResizeWidth = 16;
 
 typedef uint8_t SampleVector __attribute__((vector_size(kResizeWidth)));
 typedef int32_t SumVector __attribute__((vector_size(TL_VECTOR_BYTES)));
+
+TL_ALWAYS_INLINE SampleVector interleave_low(SampleVector a, SampleVector b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+TL_ALWAYS_INLINE SampleVector interleave_high(SampleVector a, SampleVector b) {
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
 
 /// kResizeWidth weighted sums, which begin with one half so that dropping the fraction rounds.
 struct WeightedSums {
@@ -35,7 +42,8 @@ struct WeightedSums {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
                      _mm512_maskz_cvtusepi32_epi8(kAll, _mm512_maskz_max_epi32(kAll, whole, __m512i{})));
 #elif TL_X86 && TL_VECTOR_BYTES == 32
-    const __m256i words = _mm256_packs_epi32((__m256i)(v[0] >> kResizeWeightBits), (__m256i)(v[1] >> kResizeWeightBits));
+    const __m256i words =
+        _mm256_packs_epi32((__m256i)(v[0] >> kResizeWeightBits), (__m256i)(v[1] >> kResizeWeightBits));
     const __m256i ordered = _mm256_permute4x64_epi64(words, 0xd8);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
                      _mm_packus_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
@@ -52,12 +60,14 @@ struct WeightedSums {
 #elif TL_X86 && TL_VECTOR_BYTES == 32
     return (SumVector)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(samples)));
 #else
-    return SumVector{samples[0], samples[1], samples[2], samples[3]};
+    SampleVector bytes = {};
+    __builtin_memcpy(&bytes, samples, kLanes);
+    return (SumVector)interleave_low(interleave_low(bytes, SampleVector{}), SampleVector{});
 #endif
   }
 };
 
-/// Transposes 16 x 16 bytes: each round turns the address of a byte, 4 bits of row and 4 of column, by one bit.
+/// Transposes 16 x 16 bytes: each round rotates the address of a byte, 4 bits of row and 4 of column, by one bit.
 TL_ALWAYS_INLINE void transpose_bytes(SampleVector (&m)[kResizeWidth]) {
   constexpr int64_t kHalf = kResizeWidth / 2;
   for (int round = 0; round < 4; ++round) {
@@ -65,8 +75,8 @@ TL_ALWAYS_INLINE void transpose_bytes(SampleVector (&m)[kResizeWidth]) {
     TL_UNROLL
     for (int64_t i = 0; i < kHalf; ++i) {
       const SampleVector a = m[i], b = m[i + kHalf];
-      turned[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-      turned[2 * i + 1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+      turned[2 * i] = interleave_low(a, b);
+      turned[2 * i + 1] = interleave_high(a, b);
     }
     TL_UNROLL
     for (int64_t i = 0; i < kResizeWidth; ++i) m[i] = turned[i];
@@ -125,9 +135,8 @@ inline void resize_rows(const uint8_t* x, int64_t pitch, int64_t height, int64_t
     for (int64_t row = 0; row < std::min(height, kResizeWidth); ++row)
       for (int64_t i = 0; i < taps.size * channels; ++i) {
         const int64_t place = i / channels;
-        out[row * block.out + i] =
-            weighted_sample(x + row * pitch + taps.first[place] * channels + i % channels, channels, taps.count[place],
-                            taps.weights + place * taps.stride);
+        out[row * block.out + i] = weighted_sample(x + row * pitch + taps.first[place] * channels + i % channels,
+                                                   channels, taps.count[place], taps.weights + place * taps.stride);
       }
     return;
   }
@@ -145,8 +154,7 @@ inline void resize_rows(const uint8_t* x, int64_t pitch, int64_t height, int64_t
     }
     transpose_bytes(m);
     TL_UNROLL
-    for (int64_t i = 0; i < kResizeWidth; ++i)
-      __builtin_memcpy(in_block + (s + i) * kResizeWidth, &m[i], kResizeWidth);
+    for (int64_t i = 0; i < kResizeWidth; ++i) __builtin_memcpy(in_block + (s + i) * kResizeWidth, &m[i], kResizeWidth);
   }
 
   // All outputs take `most` samples, so that the branches are foreseen; beyond a row's end they have no weight.
@@ -202,8 +210,7 @@ void resize(const ResizeArgs<T>& args) {
     return;
   }
   const int64_t blocks = (args.height + kResizeWidth - 1) / kResizeWidth;
-  uint8_t* const memory =
-      scratch(ScratchUse::rows).get<uint8_t>(block_bytes + (blocks * kResizeWidth + 1) * block.out);
+  uint8_t* const memory = scratch(ScratchUse::rows).get<uint8_t>(block_bytes + (blocks * kResizeWidth + 1) * block.out);
   uint8_t *const done = memory + block_bytes, *const narrow = done + block.out;
   for (int64_t first = 0; first < args.height; first += kResizeWidth)
     resize_rows(args.x + first * args.pitch, args.pitch, args.height - first, args.width, args.channels, columns, block,
