@@ -34,6 +34,10 @@ void set_executor(Executor* executor);
 /// from its index alone, and a reduction keeps one partial result per grain, combined in order of the grains.
 void parallel_for(int64_t count, int64_t grain, FunctionRef<void(int64_t, int64_t)> body);
 
+/// Lets some time pass, awake, before the `turn`-th look at what another thread is about to finish: a few cycles, and
+/// now and then, where threads outnumber cores, all that others want.
+void wait_a_moment(int turn);
+
 /// While it lives, this thread's denormal results and operands count as zero; the former setting returns afterwards.
 /// Every kernel runs under it: arithmetic on denormals is a hundred times slower than on other numbers.
 class FlushDenormals {

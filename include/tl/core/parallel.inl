@@ -20,15 +20,18 @@
 #endif
 
 namespace tl {
+
+TL_INLINE void wait_a_moment(int turn) {
+  constexpr int kTurnsAwake = 4000;
+  if (turn % kTurnsAwake == kTurnsAwake - 1) std::this_thread::yield();
+#if TL_X86
+  else _mm_pause();
+#endif
+}
+
 namespace core_detail {
 
 inline thread_local bool in_parallel_region = false;
-
-inline void relax() {
-#if TL_X86
-  _mm_pause();
-#endif
-}
 
 /// Workers that wait for a job, first spinning (a kernel follows a kernel within microseconds), then asleep.
 class ThreadPool final : public Executor {
@@ -59,7 +62,7 @@ class ThreadPool final : public Executor {
     }
     wake_.notify_all();
     take_tasks();
-    while (done_.load(std::memory_order_acquire) != count) relax_or_yield();
+    for (int turn = 0; done_.load(std::memory_order_acquire) != count; ++turn) wait_a_moment(turn);
   }
 
  private:
@@ -77,16 +80,11 @@ class ThreadPool final : public Executor {
     }
   }
 
-  void relax_or_yield() {
-    thread_local int spins = 0;
-    if (++spins % kSpins == 0) std::this_thread::yield();
-    else relax();
-  }
-
   void work() {
     uint64_t seen = 0;
     for (;;) {
-      for (int spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spin) relax();
+      for (int turn = 0; turn < kSpins && generation_.load(std::memory_order_acquire) == seen; ++turn)
+        wait_a_moment(turn);
       if (generation_.load(std::memory_order_acquire) == seen) {
         std::unique_lock lock(mutex_);
         wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });

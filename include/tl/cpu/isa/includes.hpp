@@ -2,6 +2,7 @@
 // the program is compiled for the wrong machine.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstdint>

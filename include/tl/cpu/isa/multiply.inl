@@ -80,25 +80,33 @@ TL_NOINLINE void multiply_tile(int64_t k, const RowView<T>& a, Ahead<T> ahead, c
   }
   TL_UNROLL
   for (int g = 0; g * kGroup < kRows; ++g) group[g] = a.data + g * kGroup * a.row_stride;
-  const int64_t row_stride = a.row_stride, k_stride = a.k_stride;
-  for (; k > 0; --k) {
-    __builtin_prefetch(ahead.data);
-    ahead.data += ahead.step;
-    Vec<T> right[kVectors];
-    TL_UNROLL
-    for (int v = 0; v < kVectors; ++v) right[v] = Vec<T>::load(b + v * kLanes);
-    TL_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      const Vec<T> left(group[i / kGroup][i % kGroup * row_stride]);
+  const int64_t row_stride = a.row_stride, k_stride = a.k_stride, stride = out.stride;
+  // The rows below, which are next, are fetched as well, one in each of the first steps: many at once hold up what
+  // follows.
+  T* below = out.c + kRows * stride;
+  int64_t below_step = stride, steps = std::min<int64_t>(k, kRows);
+  for (k -= steps; steps > 0; steps = std::exchange(k, 0), below_step = 0) {
+    for (; steps > 0; --steps) {
+      __builtin_prefetch(ahead.data);
+      ahead.data += ahead.step;
       TL_UNROLL
-      for (int v = 0; v < kVectors; ++v) sums[i][v] = fma(left, right[v], sums[i][v]);
+      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(below + v * kLanes, 1);
+      below += below_step;
+      Vec<T> right[kVectors];
+      TL_UNROLL
+      for (int v = 0; v < kVectors; ++v) right[v] = Vec<T>::load(b + v * kLanes);
+      TL_UNROLL
+      for (int i = 0; i < kRows; ++i) {
+        const Vec<T> left(group[i / kGroup][i % kGroup * row_stride]);
+        TL_UNROLL
+        for (int v = 0; v < kVectors; ++v) sums[i][v] = fma(left, right[v], sums[i][v]);
+      }
+      TL_UNROLL
+      for (int g = 0; g * kGroup < kRows; ++g) group[g] += k_stride;
+      b += kVectors * kLanes;
     }
-    TL_UNROLL
-    for (int g = 0; g * kGroup < kRows; ++g) group[g] += k_stride;
-    b += kVectors * kLanes;
   }
   T* row = out.c;
-  const int64_t stride = out.stride;
   if (out.adds)
     change_sums(sums, [=](Vec<T> sum, int i, int v)
                           TL_INLINE_LAMBDA { return sum + Vec<T>::load(row + i * stride + v * kLanes); });
@@ -114,10 +122,7 @@ TL_NOINLINE void multiply_tile(int64_t k, const RowView<T>& a, Ahead<T> ahead, c
   TL_UNROLL
   for (int i = 0; i < kRows; ++i, row += stride) {
     TL_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      __builtin_prefetch(row + kRows * stride + v * kLanes, 1);  // the rows below are next
-      sums[i][v].store(row + v * kLanes);
-    }
+    for (int v = 0; v < kVectors; ++v) sums[i][v].store(row + v * kLanes);
   }
 }
 
@@ -167,11 +172,15 @@ struct PackedRight {
   const T* panels;
 };
 
-/// One product, block by block.
+/// One product, block by block: of each, first all of B is packed, then tasks multiply, each some rows of A with some
+/// columns. Threads take these steps in this order, and wait only for what a step needs: so they meet once, at the end,
+/// and the one that is done with a block packs the next while others still multiply.
 template <class T, class Left, class Right, class Result>
 struct Product {
   static constexpr int64_t kLanes = Tile<T>::kLanes, kRows = Tile<T>::kRows, kCols = Tile<T>::kCols;
-  static constexpr int64_t kPackSlice = 16;          // rows of B that are packed together
+  static constexpr bool kPacks = !std::is_same_v<Right, PackedRight<T>>;
+  static constexpr int64_t kPackUnit = 16;           // rows of B that are packed together, at least
+  static constexpr int64_t kWorthAStep = 1 << 14;    // numbers of B to pack
   static constexpr int64_t kWorthAThread = 1 << 17;  // products that outweigh waking a thread
 
   int64_t m, n, k;
@@ -179,69 +188,112 @@ struct Product {
   const Right& right;
   const Result& result;
 
-  int64_t col_first = 0, cols = 0, k_first = 0, k_count = 0;  // the block at hand
-  int64_t row_panels = 0, chunks = 0;                         // tasks: panels of rows times chunks of columns
-  const T* packed = nullptr;
+  const Blocking<T> blocking{n, k};
+  const int64_t blocks_down = std::max<int64_t>(divide_up(k, blocking.block_k), 1);
+  const int64_t blocks = divide_up(n, blocking.block_n) * blocks_down;
+  const int64_t ways = std::clamp<int64_t>(m * n * k / kWorthAThread, 1, threads());
+  int64_t row_panels = 0, chunks = 0;  // tasks: panels of rows times chunks of columns
+  int64_t packs = 0, slice = 0;        // steps that pack a block, and their rows of B
+  T* buffers[2] = {};                  // for packed blocks, in turn
+  std::atomic<int64_t> next{0}, packed{0}, multiplied{0};
+  std::atomic<bool> failed{false};
 
   void run() {
-    const Blocking<T> blocking(n, k);
+    const int64_t cols = std::min(blocking.block_n, n), wanted_tasks = 32 * ways;
     row_panels = divide_up(m, kRows);
-    const int64_t wanted_tasks = 16 * threads();
-    for (col_first = 0; col_first < n; col_first += blocking.block_n) {
-      cols = blocking.cols_at(col_first);
-      chunks = std::clamp<int64_t>(divide_up(wanted_tasks, row_panels), 1, divide_up(cols, kCols));
-      k_first = 0;
-      do {
-        k_count = blocking.rows_at(k_first);
-        if constexpr (std::is_same_v<Right, PackedRight<T>>) {
-          packed = right.panels + blocking.offset(col_first, k_first);
+    chunks = std::clamp<int64_t>(divide_up(wanted_tasks, row_panels), 1, divide_up(cols, kCols));
+    if constexpr (kPacks) {
+      slice = round_up(divide_up(kWorthAStep, cols), kPackUnit);
+      packs = divide_up(blocking.block_k, slice);
+      const int64_t size = blocking.block_k * blocking.block_n;
+      const bool takes_turns = ways > 1 && blocks > 1;
+      buffers[0] = scratch(ScratchUse::pack_b).get<T>(takes_turns ? 2 * size : size);
+      buffers[1] = takes_turns ? buffers[0] + size : buffers[0];
+    }
+    parallel_for(ways, 1, [this](int64_t, int64_t) { take_steps(); });
+  }
+
+  void take_steps() {
+    try {
+      T* const buffer =
+          scratch(ScratchUse::pack_a).get<T>(std::max(kRows, Vec<T>::kLanes) * copied_stride<T>(blocking.block_k));
+      const auto halvings = static_cast<int64_t>(std::bit_width(static_cast<uint64_t>(row_panels * chunks)));
+      const int64_t runs = ways * halvings, steps = packs + runs;
+      for (int64_t step = next++; step < blocks * steps; step = next++) {
+        const int64_t block = step / steps, place = step % steps;
+        if (place < packs) {
+          wait_for(multiplied, (block - 1) * runs);  // the former content of the buffer
+          if constexpr (kPacks) pack(block, place);
+          packed.fetch_add(1, std::memory_order_release);
         } else {
-          T* const block = scratch(ScratchUse::pack_b).get<T>(blocking.block_k * blocking.block_n);
-          pack_block(block);
-          packed = block;
+          wait_for(packed, (block + 1) * packs);
+          wait_for(multiplied, block * runs);
+          run_tasks(block, place - packs, buffer);
+          multiplied.fetch_add(1, std::memory_order_release);
         }
-        const int64_t task_size = std::max<int64_t>(m * cols * k_count / (row_panels * chunks), 1);
-        parallel_for(row_panels * chunks, std::max<int64_t>(kWorthAThread / task_size, 1),
-                     [this](int64_t first, int64_t last) { multiply(first, last); });
-        k_first += k_count;
-      } while (k_first < k);
+      }
+    } catch (...) {
+      failed = true;
+      throw;
     }
   }
 
-  void pack_block(T* out) const {
-    const int64_t grain = std::max<int64_t>(kWorthAThread / 16 / (kPackSlice * cols), 1);
-    parallel_for(divide_up(k_count, kPackSlice), grain, [this, out](int64_t first, int64_t last) {
-      const int64_t row = first * kPackSlice, end = std::min(last * kPackSlice, k_count);
-      right.pack(k_first + row, end - row, col_first, cols, out, row, k_count);
-    });
+  /// Steps before this one are taken, and so will be done, unless one fails: then nobody looks at the result.
+  void wait_for(const std::atomic<int64_t>& done, int64_t count) const {
+    for (int turn = 0; done.load(std::memory_order_acquire) < count && !failed; ++turn) wait_a_moment(turn);
   }
 
-  void multiply(int64_t first, int64_t last) {
-    const int64_t col_panels = divide_up(cols, kCols);
-    T* const buffer = scratch(ScratchUse::pack_a).get<T>(std::max(kRows, Vec<T>::kLanes) * copied_stride<T>(k_count));
+  struct Block {
+    int64_t col_first, cols, k_first, k_count;
+  };
+  Block block_at(int64_t index) const {
+    const int64_t col = index / blocks_down * blocking.block_n, row = index % blocks_down * blocking.block_k;
+    return {col, blocking.cols_at(col), row, blocking.rows_at(row)};
+  }
+
+  void pack(int64_t index, int64_t part) const {
+    const Block block = block_at(index);
+    const int64_t row = part * slice, count = std::min(slice, block.k_count - row);
+    if (count > 0)
+      right.pack(block.k_first + row, count, block.col_first, block.cols, buffers[index % 2], row, block.k_count);
+  }
+
+  /// Each thread gets half of its share in one run, then half of what is left: neighbours, which fetch for each other,
+  /// and small ones at the end, which come out even.
+  void run_tasks(int64_t block, int64_t run, T* buffer) const {
+    const int64_t tasks = row_panels * chunks, left_before = tasks >> (run / ways), left_after = left_before / 2;
+    const int64_t taken = left_before - left_after, first = tasks - left_before, i = run % ways;
+    for (int64_t task = first + taken * i / ways; task < first + taken * (i + 1) / ways; ++task)
+      multiply(block, task, buffer);
+  }
+
+  void multiply(int64_t index, int64_t task, T* buffer) const {
+    const auto [col_first, cols, k_first, k_count] = block_at(index);
+    const T* panels;
+    if constexpr (kPacks) panels = buffers[index % 2];
+    else panels = right.panels + blocking.offset(col_first, k_first);
     alignas(64) T tile[kRows * kCols];
-    for (int64_t task = first; task < last; ++task) {
-      const int64_t panel = task % row_panels, chunk = task / row_panels;
-      const int64_t row = m * panel / row_panels, rows = m * (panel + 1) / row_panels - row;
-      const int64_t panel_first = col_panels * chunk / chunks, panel_last = col_panels * (chunk + 1) / chunks;
-      const RowView<T> view = left.rows(row, rows, k_first, k_count, panel_last - panel_first, buffer);
-      // The rows that follow are fetched in shares, one by each tile.
-      const int64_t share = view.next_stride == k_count ? divide_up(rows, panel_last - panel_first) : 1;
-      for (int64_t j = panel_first; j < panel_last; ++j) {
-        const int64_t col = j * kCols, width = panel_width<T>(cols - col), count = std::min(width, cols - col);
-        const int64_t next = (j - panel_first) * share;
-        const Ahead<T> ahead =
-            view.next && next < rows ? Ahead<T>{view.next + next * view.next_stride, share} : Ahead<T>{view.data, 0};
-        const bool first_block = k_first == 0, last_block = k_first + k_count == k;
-        const auto product = pick_multiply_tile<T>(rows, width);
-        const T* const panel_of_b = packed + col * k_count;
-        if (count == width && result.takes_sums()) {
-          product(k_count, view, ahead, panel_of_b, result.whole_tile(row, col_first + col, first_block, last_block));
-          if (last_block) result.smooth(row, rows, col_first + col, count);
-        } else {
-          product(k_count, view, ahead, panel_of_b, {tile, width});
-          result.store(tile, width, row, rows, col_first + col, count, first_block, last_block);
-        }
+    const int64_t col_panels = divide_up(cols, kCols), panel = task % row_panels, chunk = task / row_panels;
+    const int64_t row = m * panel / row_panels, rows = m * (panel + 1) / row_panels - row;
+    const int64_t panel_first = col_panels * chunk / chunks, panel_last = col_panels * (chunk + 1) / chunks;
+    if (panel_first == panel_last) return;
+    const RowView<T> view = left.rows(row, rows, k_first, k_count, panel_last - panel_first, buffer);
+    // The rows that follow are fetched in shares, one by each tile.
+    const int64_t share = view.next_stride == k_count ? divide_up(rows, panel_last - panel_first) : 1;
+    for (int64_t j = panel_first; j < panel_last; ++j) {
+      const int64_t col = j * kCols, width = panel_width<T>(cols - col), count = std::min(width, cols - col);
+      const int64_t later = (j - panel_first) * share;
+      const Ahead<T> ahead =
+          view.next && later < rows ? Ahead<T>{view.next + later * view.next_stride, share} : Ahead<T>{view.data, 0};
+      const bool first_block = k_first == 0, last_block = k_first + k_count == k;
+      const auto product = pick_multiply_tile<T>(rows, width);
+      const T* const panel_of_b = panels + col * k_count;
+      if (count == width && result.takes_sums()) {
+        product(k_count, view, ahead, panel_of_b, result.whole_tile(row, col_first + col, first_block, last_block));
+        if (last_block) result.smooth(row, rows, col_first + col, count);
+      } else {
+        product(k_count, view, ahead, panel_of_b, {tile, width});
+        result.store(tile, width, row, rows, col_first + col, count, first_block, last_block);
       }
     }
   }
