@@ -28,8 +28,10 @@ template <class T>
 struct RowView {
   const T* data;
   int64_t row_stride, k_stride;
-  const T* next = nullptr;  // the rows that follow, if they are worth fetching while these are used
-  int64_t next_stride = 0;
+  // The rows that follow, if they are worth fetching while these are used: in `shares`, `next_stride` apart, of one
+  // tile each, which fetches every `next_step`-th element.
+  const T* next = nullptr;
+  int64_t shares = 0, next_stride = 0, next_step = 1;
 };
 
 /// What a tile fetches for later: `step` elements from `data` on in each step of k.
@@ -278,13 +280,14 @@ struct Product {
     const int64_t panel_first = col_panels * chunk / chunks, panel_last = col_panels * (chunk + 1) / chunks;
     if (panel_first == panel_last) return;
     const RowView<T> view = left.rows(row, rows, k_first, k_count, panel_last - panel_first, buffer);
-    // The rows that follow are fetched in shares, one by each tile.
-    const int64_t share = view.next_stride == k_count ? divide_up(rows, panel_last - panel_first) : 1;
+    const int64_t tiles = panel_last - panel_first;
+    const int64_t per_tile = view.next_step == 1 && view.next_stride == k_count ? divide_up(view.shares, tiles) : 1;
     for (int64_t j = panel_first; j < panel_last; ++j) {
       const int64_t col = j * kCols, width = panel_width<T>(cols - col), count = std::min(width, cols - col);
-      const int64_t later = (j - panel_first) * share;
-      const Ahead<T> ahead =
-          view.next && later < rows ? Ahead<T>{view.next + later * view.next_stride, share} : Ahead<T>{view.data, 0};
+      const int64_t share = (j - panel_first) * per_tile;
+      const Ahead<T> ahead = share < view.shares
+                                 ? Ahead<T>{view.next + share * view.next_stride, per_tile * view.next_step}
+                                 : Ahead<T>{view.data, 0};
       const bool first_block = k_first == 0, last_block = k_first + k_count == k;
       const auto product = pick_multiply_tile<T>(rows, width);
       const T* const panel_of_b = panels + col * k_count;
@@ -334,10 +337,10 @@ struct StridedLeft {
     const T* const from = a + first * row_stride + k_first * k_stride;
     if (k_stride == 1) {
       const T* const next = from + count * row_stride;
-      if (row_stride % kHalfOfTheSets != 0 || uses < 2) return {from, row_stride, 1, next, row_stride};
+      if (row_stride % kHalfOfTheSets != 0 || uses < 2) return {from, row_stride, 1, next, count, row_stride};
       const int64_t stride = copied_stride<T>(k_count);
       for (int64_t i = 0; i < count; ++i) std::copy_n(from + i * row_stride, k_count, buffer + i * stride);
-      return {buffer, stride, 1, next, row_stride};
+      return {buffer, stride, 1, next, count, row_stride};
     }
     if (uses < 2) return {from, row_stride, k_stride};
     constexpr int64_t kPadded = round_up(Tile<T>::kRows, Vec<T>::kLanes);
@@ -345,7 +348,7 @@ struct StridedLeft {
       for_each_vector<T>(0, count, [&](int64_t i, auto n) TL_INLINE_LAMBDA {
         Vec<T>::load(from + p * k_stride + i, n).store(buffer + p * kPadded + i);
       });
-    return {buffer, 1, kPadded};
+    return {buffer, 1, kPadded, from + 2 * count - 1, 1, 0, k_stride};
   }
 };
 
@@ -353,14 +356,17 @@ struct StridedLeft {
 template <class T>
 void pack_rows(const T* rows, int64_t stride, int64_t count, int64_t cols, T* packed, int64_t place,
                int64_t panel_rows) {
-  constexpr int64_t kLanes = Tile<T>::kLanes, kCols = Tile<T>::kCols;
+  constexpr int64_t kLanes = Tile<T>::kLanes, kCols = Tile<T>::kCols, kAhead = 2 * kCols;
   for (int64_t col = 0; col < cols; col += kCols) {
     const int64_t width = panel_width<T>(cols - col);
     T* to = packed + col * panel_rows + place * width;
     const T* from = rows + col;
     if (cols - col >= width) {
       for (int64_t p = 0; p < count; ++p, from += stride, to += width)
-        for (int64_t j = 0; j < width; j += kLanes) Vec<T>::load(from + j).store(to + j);
+        for (int64_t j = 0; j < width; j += kLanes) {
+          __builtin_prefetch(from + kAhead + j);
+          Vec<T>::load(from + j).store(to + j);
+        }
     } else {
       for (int64_t p = 0; p < count; ++p, from += stride, to += width) {
         Vec<T>(T(0)).store(to + width - kLanes);
