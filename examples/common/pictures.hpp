@@ -21,7 +21,7 @@ struct PictureOptions {
   std::string folder;
   double val_fraction = 0.2;
   std::string group_regex, class_names, extensions;
-  int64_t per_class = 0, val_limit = 0, size = 0;
+  int64_t per_class = 0, val_limit = 0, size = 0, cache_mib = 512;
   uint64_t seed = 0;
 
   void add_to(CLI::App& app) {
@@ -37,6 +37,10 @@ struct PictureOptions {
     app.add_option("--size", size, "width and height of the network's input; 0: what the weights were trained with")
         ->check(CLI::NonNegativeNumber);
     app.add_option("--class-names", class_names, "file with a class name on each line (IDX files have numbers only)");
+    app.add_option("--cache-mib", cache_mib,
+                   "memory for decoded training pictures, and as much for validation, so that later epochs decode none")
+        ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str();
     app.add_option("--extensions", extensions, "take only files with these, such as jpg,png");
   }
 };
@@ -131,8 +135,8 @@ inline PictureData open_folder(const PictureOptions& options) {
   if (const int64_t n = folder.train.skipped; n > 0)
     out.warnings.push_back(
         tl::text(n, n == 1 ? " file is no picture and was" : " files are no pictures and were", " skipped"));
-  out.train_data = tl::picture_files(std::move(train));
-  out.val_data = tl::picture_files(std::move(val));
+  out.train_data = tl::picture_files(std::move(train), {}, options.cache_mib << 20);
+  out.val_data = tl::picture_files(std::move(val), {}, options.cache_mib << 20);
   return out;
 }
 
