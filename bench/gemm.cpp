@@ -28,7 +28,8 @@ const std::vector<Product>& products() {
   return list;
 }
 
-/// A, B and C in memory, and the same product by each library.
+/// A, B and C in memory, and the same product by each library. T is float or BFloat16.
+template <class T>
 struct Matrices {
   tl::Tensor a, b, c, packed;
   Product p;
@@ -37,32 +38,33 @@ struct Matrices {
     a = tl::Tensor::empty({p.m, p.k});
     b = tl::Tensor::empty({p.k, p.n});
     c = tl::Tensor::empty({p.m, p.n});
-    packed = tl::Tensor::empty({tl::gemm_packed_size(p.n, p.k)});
+    packed = tl::Tensor::empty({tl::gemm_packed_size(p.n, p.k)}, tl::dtype_of<T>);
     tl::nn::normal_(a, 0, 1);
     tl::nn::normal_(b, 0, 1);
-    tl::kernel::gemm_pack<float>(tl::kCpu, {.b = b.data<float>(),
-                                            .n = p.n,
-                                            .k = p.k,
-                                            .ldb = p.n,
-                                            .transpose_b = false,
-                                            .packed = packed.mutable_data<float>()});
+    tl::kernel::gemm_pack<T>(tl::kCpu, {.b = b.data<float>(),
+                                        .n = p.n,
+                                        .k = p.k,
+                                        .ldb = p.n,
+                                        .transpose_b = false,
+                                        .packed = packed.mutable_data<T>()});
+    a = a.to(tl::dtype_of<T>), b = b.to(tl::dtype_of<T>), c = c.to(tl::dtype_of<T>);
   }
 
   void multiply(bool use_packed) {
-    tl::kernel::gemm<float>(tl::kCpu, {.a = a.data<float>(),
-                                       .b = b.data<float>(),
-                                       .c = c.mutable_data<float>(),
-                                       .m = p.m,
-                                       .n = p.n,
-                                       .k = p.k,
-                                       .lda = p.k,
-                                       .ldb = p.n,
-                                       .ldc = p.n,
-                                       .packed_b = use_packed ? packed.data<float>() : nullptr});
+    tl::kernel::gemm<T>(tl::kCpu, {.a = a.data<T>(),
+                                   .b = b.data<T>(),
+                                   .c = c.mutable_data<T>(),
+                                   .m = p.m,
+                                   .n = p.n,
+                                   .k = p.k,
+                                   .lda = p.k,
+                                   .ldb = p.n,
+                                   .ldc = p.n,
+                                   .packed_b = use_packed ? packed.data<T>() : nullptr});
   }
 
 #if defined(TL_BENCH_OPENBLAS)
-  void multiply_openblas(int threads) {
+  void multiply_openblas(int threads) requires std::is_same_v<T, float> {
     openblas_set_num_threads(threads);
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(p.m), static_cast<int>(p.n),
                 static_cast<int>(p.k), 1, a.data<float>(), static_cast<int>(p.k), b.data<float>(),
@@ -91,6 +93,44 @@ void choose_openblas_kernels(char** argv) {
 #endif
 }
 
+/// All shapes in one precision.
+template <class T>
+void run_all(const bench::ProgramOptions& options, bench::Comparison& comparison) {
+  constexpr bool kHalf = std::is_same_v<T, tl::BFloat16>;
+  std::optional<bench::Worker> torch;
+  if (options.wants_peer("torch")) torch.emplace(options.peer_command("torch_kernels.py", {}));
+  for (const Product& p : products())
+    for (const int threads : options.thread_counts())
+      for (const bool packed : {false, true}) {
+        const std::string name = std::string(kHalf ? "bf16gemm" : "sgemm") + (packed ? "_packed" : "");
+        const std::string shape = tl::text(p.m, "x", p.n, "x", p.k);
+        if (!options.wants(name, shape, threads)) continue;
+        tl::set_threads(threads);
+        const auto matrices = std::make_shared<Matrices<T>>(p);
+        std::vector<bench::Side> sides = {
+            bench::side_of("tl " TL_VERSION_STRING, [matrices, packed] { matrices->multiply(packed); })};
+#if defined(TL_BENCH_ONEDNN)
+        if (options.wants_peer("onednn"))
+          sides.push_back(bench::side_of(bench::onednn::name(packed ? " packed" : ""),
+                                         bench::onednn::gemm(p.m, p.n, p.k, packed, kHalf, threads)));
+#endif
+#if defined(TL_BENCH_OPENBLAS)
+        if constexpr (!kHalf)
+          if (options.wants_peer("openblas"))
+            sides.push_back(
+                bench::side_of(openblas_name(), [matrices, threads] { matrices->multiply_openblas(threads); }));
+#endif
+        if (torch) {
+          torch->load(nlohmann::json{
+              {"op", "gemm"}, {"shape", {p.m, p.n, p.k}}, {"threads", threads}, {"precision", options.precision}}
+                          .dump());
+          sides.push_back(bench::side_of(*torch));
+        }
+        const double gflop = 2e-9 * static_cast<double>(p.m * p.n * p.k);
+        comparison.run({name, shape, threads, {.unit = "GFLOP/s", .work = gflop, .gflop = gflop}}, std::move(sides));
+      }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -100,38 +140,8 @@ int main(int argc, char** argv) {
   options.add_to(app);
   return example::run(app, argc, argv, [&] {
     bench::Comparison comparison = options.comparison("gemm");
-    std::optional<bench::Worker> torch;
-    if (options.wants_peer("torch")) torch.emplace(options.peer_command("torch_kernels.py", {}));
-    for (const Product& p : products())
-      for (const int threads : options.thread_counts())
-        for (const bool packed : {false, true}) {
-          const std::string name = packed ? "sgemm_packed" : "sgemm";
-          const std::string shape = tl::text(p.m, "x", p.n, "x", p.k);
-          if (!options.wants(name, shape, threads)) continue;
-          tl::require<tl::UsageError>(options.precision == "f32", "bench_gemm: tl's products are in f32 alone");
-          tl::set_threads(threads);
-          const auto matrices = std::make_shared<Matrices>(p);
-          std::vector<bench::Side> sides = {
-              bench::side_of("tl " TL_VERSION_STRING, [matrices, packed] { matrices->multiply(packed); })};
-#if defined(TL_BENCH_ONEDNN)
-          if (options.wants_peer("onednn"))
-            sides.push_back(bench::side_of(bench::onednn::name(packed ? " packed" : ""),
-                                           bench::onednn::gemm(p.m, p.n, p.k, packed, threads)));
-#endif
-#if defined(TL_BENCH_OPENBLAS)
-          if (options.wants_peer("openblas"))
-            sides.push_back(
-                bench::side_of(openblas_name(), [matrices, threads] { matrices->multiply_openblas(threads); }));
-#endif
-          if (torch) {
-            torch->load(nlohmann::json{
-                {"op", "gemm"}, {"shape", {p.m, p.n, p.k}}, {"threads", threads}, {"precision", options.precision}}
-                            .dump());
-            sides.push_back(bench::side_of(*torch));
-          }
-          const double gflop = 2e-9 * static_cast<double>(p.m * p.n * p.k);
-          comparison.run({name, shape, threads, {.unit = "GFLOP/s", .work = gflop, .gflop = gflop}}, std::move(sides));
-        }
+    if (options.precision == "bf16") run_all<tl::BFloat16>(options, comparison);
+    else run_all<float>(options, comparison);
     comparison.finish();
     return 0;
   });

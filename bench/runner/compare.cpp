@@ -144,7 +144,9 @@ void Comparison::run(const Case& one, std::vector<Side> sides) {
                 {"peak", rounded(limit)},
                 {"percent_of_peak", rounded(100 * work / median(seconds[0]) / limit)}});
   };
-  if (works && measure.gflop > 0) hold_against(measure.gflop, peak(one.threads).gflops, "GFLOP/s");
+  const bool half = options_.precision == "bf16" && peak(one.threads).bf16_gflops > 0;
+  if (works && measure.gflop > 0 && half) hold_against(measure.gflop, peak(one.threads).bf16_gflops, "bf16 GFLOP/s");
+  else if (works && measure.gflop > 0) hold_against(measure.gflop, peak(one.threads).gflops, "GFLOP/s");
   else if (works && measure.gigabytes > 0) hold_against(measure.gigabytes, peak(one.threads).triad_gbs, "GB/s");
 
   std::printf("%-34s %-22s T%d", one.name.c_str(), one.shape.c_str(), one.threads);

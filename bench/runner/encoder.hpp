@@ -42,8 +42,8 @@ struct Encoder : tl::nn::Module {
     std::vector<int32_t> place(static_cast<size_t>(n * t));
     for (size_t i = 0; i < place.size(); ++i) place[i] = static_cast<int32_t>(static_cast<int64_t>(i) % t);
     const tl::Tensor x = norm(words(ids) + places(tl::Tensor::from(place, {n, t})));
-    const tl::Tensor first = tl::slice(layers(x), 1, 0, 1);
-    return head(tl::reshape(first, {n, EncoderLayer::kWidth}));
+    const tl::Tensor first = tl::slice(layers(tl::in_precision(x)), 1, 0, 1);
+    return head(tl::cast(tl::reshape(first, {n, EncoderLayer::kWidth}), tl::DType::f32));
   }
 };
 

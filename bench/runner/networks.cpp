@@ -70,7 +70,7 @@ std::function<void()> prepare(const Network& network, Task task, int64_t batch) 
   if (task == Task::inference)
     return [state] {
       const tl::NoGrad no_grad;
-      (*state->net)(state->x);
+      (*state->net)(tl::in_precision(state->x));
     };
   if (task == Task::frozen_step) tl::freeze_all_but(*state->net, head);
   const auto groups = tl::optim::param_groups(*state->net, 1e-3, 1e-4);
@@ -78,7 +78,7 @@ std::function<void()> prepare(const Network& network, Task task, int64_t batch) 
   else state->optimizer = std::make_unique<tl::optim::Sgd>(groups, tl::optim::SgdOptions{.momentum = 0.9});
   return [state] {
     state->optimizer->zero_grad();
-    tl::cross_entropy((*state->net)(state->x), state->y).backward();
+    tl::cross_entropy((*state->net)(tl::in_precision(state->x)), state->y).backward();
     state->optimizer->step();
   };
 }
@@ -96,12 +96,10 @@ int network_program(int argc, char** argv, Task task, const std::string& about) 
   return example::run(app, argc, argv, [&] {
     if (!worker.empty()) {
       tl::set_threads(options.threads.at(0));
+      tl::set_precision(tl::parse_precision(options.precision));
       for (const Network& network : networks())
         if (network.name == worker)
-          return serve("tl " TL_VERSION_STRING, [&] {
-            tl::require<tl::UsageError>(options.precision == "f32", "this version of tl computes in f32 alone");
-            return prepare(network, task, batch);
-          });
+          return serve("tl " TL_VERSION_STRING, [&] { return prepare(network, task, batch); });
       tl::fail<tl::UsageError>("no network ", worker);
     }
 

@@ -36,6 +36,7 @@ inline dnnl::memory filled(const dnnl::memory::desc& layout) {
 }
 
 inline dnnl::memory::desc f32(const Dims& dims, Tag tag) { return {dims, dnnl::memory::data_type::f32, tag}; }
+inline dnnl::memory::desc bf16(const Dims& dims, Tag tag) { return {dims, dnnl::memory::data_type::bf16, tag}; }
 
 /// Runs a primitive on its memory with this many threads.
 template <class Primitive>
@@ -48,10 +49,11 @@ std::function<void()> call_of(Primitive primitive, std::unordered_map<int, dnnl:
 }
 
 /// C [m, n] = A [m, k] B [k, n].
-inline std::function<void()> gemm(int64_t m, int64_t n, int64_t k, bool packed, int threads) {
+inline std::function<void()> gemm(int64_t m, int64_t n, int64_t k, bool packed, bool half, int threads) {
   omp_set_num_threads(threads);
+  const auto matrix = half ? bf16 : f32;
   const dnnl::matmul::primitive_desc desc(
-      dnnl::matmul::desc(f32({m, k}, Tag::ab), f32({k, n}, packed ? Tag::any : Tag::ab), f32({m, n}, Tag::ab)),
+      dnnl::matmul::desc(matrix({m, k}, Tag::ab), matrix({k, n}, packed ? Tag::any : Tag::ab), matrix({m, n}, Tag::ab)),
       engine());
   return call_of(dnnl::matmul(desc),
                  {{DNNL_ARG_SRC, filled(desc.src_desc())},

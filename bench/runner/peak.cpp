@@ -71,6 +71,34 @@ __attribute__((target("avx512bf16,avx512f"))) double multiply_add_bf16(float*) {
   return 2.0 * 32 * kRegisters * kSteps;
 }
 
+/// Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 columns, each full of zeros.
+__attribute__((target("amx-tile,amx-bf16"))) double multiply_add_amx(float*) {
+  struct alignas(64) Config {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  };
+  const Config config;
+  _tile_loadconfig(&config);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  _tile_zero(6);
+  _tile_zero(7);
+  constexpr int64_t kTileSteps = kSteps / 4;
+  for (int64_t i = 0; i < kTileSteps; ++i) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_release();
+  return 2.0 * 16 * 16 * 32 * 4 * kTileSteps;
+}
+
 __attribute__((target("avx2,fma"))) double multiply_add_avx2(float*) {
   __m256 sum[kRegisters], x = _mm256_set1_ps(0.5f), y = _mm256_set1_ps(1.0f);
   for (auto& s : sum) {
@@ -178,7 +206,9 @@ Peak measure_peak(int threads) {
   const std::vector<float*> nothing(count);
   Peak peak{.threads = threads, .gflops = fastest(threads, multiply_add(), nothing)};
 #if TL_X86
-  if (__builtin_cpu_supports("avx512bf16")) peak.bf16_gflops = fastest(threads, multiply_add_bf16, nothing);
+  if (tl::best_bf16_path() == tl::Bf16Path::amx) peak.bf16_gflops = fastest(threads, multiply_add_amx, nothing);
+  else if (tl::best_bf16_path() == tl::Bf16Path::avx512_bf16)
+    peak.bf16_gflops = fastest(threads, multiply_add_bf16, nothing);
 #endif
   std::vector<std::unique_ptr<float[], Release>> owned;
   std::vector<float*> memory;

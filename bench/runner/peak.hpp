@@ -7,7 +7,7 @@ namespace bench {
 struct Peak {
   int threads = 1;
   double gflops = 0;       ///< f32 multiply-adds in registers, two FLOPs each, in 1e9 a second
-  double bf16_gflops = 0;  ///< the same of vdpbf16ps; 0 where the processor has not got it
+  double bf16_gflops = 0;  ///< the same of AMX tiles or vdpbf16ps; 0 where the processor has neither
   double read_gbs = 0;     ///< reading an array larger than all caches, in 1e9 bytes a second
   double triad_gbs = 0;    ///< a[i] = b[i] + s c[i] on such arrays, 12 bytes an element
 };

@@ -101,15 +101,19 @@ struct PatchesRight {
 #if TL_BF16_KERNELS
 inline void pack_pairs(const PatchesRight<BFloat16>& right, int64_t k_first, int64_t k_count, int64_t col_first,
                        int64_t cols, BFloat16* packed) {
-  constexpr int64_t kSlice = PairBlocking::kUnitK;
-  BFloat16* const rows = scratch(ScratchUse::rows).get<BFloat16>(kSlice * cols);
-  const int64_t padded = round_up(k_count, kSlice);
+  constexpr int64_t kUnit = PairBlocking::kUnitK;
+  BFloat16* const gathered = scratch(ScratchUse::rows).get<BFloat16>(kUnit * cols);
+  const int64_t padded = round_up(k_count, kUnit);
+  const BFloat16* rows[kUnit];
   auto place = right.patches.place(right.first_row + k_first);
-  for (int64_t slice = 0; slice < padded; slice += kSlice) {
-    for (int64_t p = slice; p < std::min(slice + kSlice, k_count); ++p, right.patches.advance(place))
-      right.patches.copy_row(place, col_first, cols, rows + (p - slice) * cols);
-    pack_pair_rows(slice, slice + kSlice, k_count, padded, cols, packed,
-                   [&](int64_t p) { return rows + (p - slice) * cols; });
+  for (int64_t first = 0; first < padded; first += kUnit) {
+    for (int64_t p = 0; p < kUnit; ++p) {
+      rows[p] = first + p < k_count ? gathered + p * cols : nullptr;
+      if (!rows[p]) continue;
+      right.patches.copy_row(place, col_first, cols, gathered + p * cols);
+      right.patches.advance(place);
+    }
+    pack_pair_unit(first, padded, cols, packed, rows);
   }
 }
 #endif

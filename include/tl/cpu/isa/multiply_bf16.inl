@@ -65,25 +65,25 @@ struct PairBlocking {
   int64_t offset(int64_t col_first) const { return col_first * block_k; }
 };
 
-/// Rows [first, last) of the panels [padded, cols], from rows of B: row p lies at row(p). Behind row `count` are zeros.
-template <class Row>
-void pack_pair_rows(int64_t first, int64_t last, int64_t count, int64_t padded, int64_t cols, BFloat16* packed,
-                    const Row& row) {
-  for (int64_t p = first; p < last; p += 2) {
-    const auto* const even = p < count ? row(p) : nullptr;
-    const auto* const odd = p + 1 < count ? row(p + 1) : nullptr;
-    for (int64_t col = 0; col < cols; col += PairBlocking::kPanel) {
-      const int64_t width = PairBlocking::panel_width(cols - col);
+/// A unit of rows, from row `first` on, of the panels [padded, cols]; rows[i] is where row first + i of B lies, null
+/// behind the last one.
+template <class S>
+void pack_pair_unit(int64_t first, int64_t padded, int64_t cols, BFloat16* packed, const S* const* rows) {
+  for (int64_t col = 0; col < cols; col += PairBlocking::kPanel) {
+    const int64_t width = PairBlocking::panel_width(cols - col);
+    BFloat16* to = packed + col * padded + first * width;
+    for (int64_t p = 0; p < PairBlocking::kUnitK; p += 2, to += 2 * width) {
+      const S *const even = rows[p], *const odd = rows[p + 1];
       for (int64_t j = 0; j < width; j += kWordLanes) {
-        const int64_t rest = std::clamp<int64_t>(cols - col - j, 0, kWordLanes);
+        const int64_t rest = cols - col - j;
         Words pair{};
         const auto take = [&](auto n) TL_INLINE_LAMBDA {
           if (even) pair = load_halves(even + col + j, n);
           if (odd) pair |= load_halves(odd + col + j, n) << 16;
         };
-        if (rest == kWordLanes) take(Whole{});
+        if (rest >= kWordLanes) take(Whole{});
         else if (rest > 0) take(rest);
-        __builtin_memcpy(packed + col * padded + p * width + 2 * j, &pair, sizeof pair);
+        __builtin_memcpy(to + 2 * j, &pair, sizeof pair);
       }
     }
   }
@@ -93,9 +93,14 @@ void pack_pair_rows(int64_t first, int64_t last, int64_t count, int64_t padded, 
 template <class Right>
 void pack_pairs(const Right& right, int64_t k_first, int64_t k_count, int64_t col_first, int64_t cols,
                 BFloat16* packed) {
-  const int64_t padded = round_up(k_count, PairBlocking::kUnitK);
-  pack_pair_rows(0, padded, k_count, padded, cols, packed,
-                 [&](int64_t p) { return right.row(k_first + p) + col_first; });
+  constexpr int64_t kUnit = PairBlocking::kUnitK;
+  const int64_t padded = round_up(k_count, kUnit);
+  decltype(right.row(0)) rows[kUnit];
+  for (int64_t first = 0; first < padded; first += kUnit) {
+    for (int64_t p = 0; p < kUnit; ++p)
+      rows[p] = first + p < k_count ? right.row(k_first + first + p) + col_first : nullptr;
+    pack_pair_unit(first, padded, cols, packed, rows);
+  }
 }
 
 template <class S>
@@ -275,7 +280,7 @@ template <class Left, class Right, class Result, class C>
 struct PairProduct {
   static constexpr int64_t kPanel = PairBlocking::kPanel;
   static constexpr int64_t kWorthAThread = 1 << 18;  // products that outweigh waking a thread
-  static constexpr int64_t kLeftBytes = 384 * 1024;  // rows of A that stay in the second cache
+  static constexpr int64_t kLeftBytes = 192 * 1024;  // rows of A that stay in the second cache
   static constexpr bool kPacked = std::is_same_v<Right, PackedRight<BFloat16>>;
   static constexpr bool kCutK = !kPacked && std::is_same_v<C, float>;
 
@@ -288,10 +293,12 @@ struct PairProduct {
     const Bf16Tile tile = bf16_tile({.rows = 4, .multiply = &multiply_pairs_tile}, TL_VECTOR_BYTES == 64);
     const PairBlocking blocking(n, k, kCutK);
     const int64_t most = std::clamp<int64_t>(kLeftBytes / 2 / blocking.block_k / tile.rows, 1, 32) * tile.rows;
-    const int64_t groups = std::max(divide_up(m, most), std::min<int64_t>(threads(), divide_up(m, tile.rows)));
+    const int64_t fewest_groups = divide_up(m, most), wanted_tasks = 4 * threads();
     for (int64_t col_first = 0; col_first < n; col_first += blocking.block_n) {
       const int64_t cols = blocking.cols_at(col_first), panels = divide_up(cols, kPanel);
-      const int64_t chunks = std::clamp<int64_t>(divide_up(4 * threads(), groups), 1, panels);
+      const int64_t chunks = std::clamp<int64_t>(divide_up(wanted_tasks, fewest_groups), 1, panels);
+      const int64_t groups =
+          std::max(fewest_groups, std::min(divide_up(wanted_tasks, chunks), divide_up(m, tile.rows)));
       int64_t k_first = 0;
       do {
         const int64_t k_count = blocking.rows_at(k_first), padded = round_up(k_count, PairBlocking::kUnitK);
