@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "tl/core/cpu_features.hpp"
 #include "tl/core/dtype.hpp"
 #include "tl/core/error.hpp"
 
@@ -57,7 +58,12 @@ inline Precision precision() {
   return PrecisionScope::of_thread().value_or(PrecisionScope::of_process().load(std::memory_order_relaxed));
 }
 
-/// For the whole process.
-inline void set_precision(Precision precision) { PrecisionScope::of_process() = precision; }
+/// For the whole process. Errors: UsageError for bf16 on a processor that would gain nothing by it and has no kernels.
+inline void set_precision(Precision precision) {
+  require<UsageError>(precision == Precision::f32 || active_isa() == Isa::avx512,
+                      "precision bf16: the kernels need AVX-512, this process computes with ", active_isa(),
+                      ". Hint: f32.");
+  PrecisionScope::of_process() = precision;
+}
 
 }  // namespace tl

@@ -92,7 +92,7 @@ template <>
 const KernelTable<float>& kernels_for<float>(Isa isa);
 template <>
 const KernelTable<double>& kernels_for<double>(Isa isa);
-/// Those of TL_HALF_KERNELS, for AVX-512 and for the baseline, which stands in for AVX2.
+/// Those of TL_HALF_KERNELS for AVX-512; the table of the others is empty, as bfloat16 gains nothing there.
 template <>
 const KernelTable<BFloat16>& kernels_for<BFloat16>(Isa isa);
 

@@ -25,7 +25,8 @@ TL_INLINE const KernelTable<BFloat16>& kernels_for<BFloat16>(Isa isa) {
   if (isa == Isa::avx512) return avx512::table_bf16();
 #endif
   (void)isa;
-  return baseline::table_bf16();
+  static constexpr KernelTable<BFloat16> kNone = {};
+  return kNone;
 }
 
 }  // namespace tl::cpu

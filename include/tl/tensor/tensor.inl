@@ -68,11 +68,12 @@ TL_INLINE Tensor Tensor::to(DType target) const {
   if (target == dtype()) return *this;
   const Tensor source = to(kCpu);
   Tensor out = empty(shape(), target);
-  if (dtype() == DType::f32 && target == DType::bf16) {
+  const bool has_casts = cpu::kernels_for<BFloat16>(active_isa()).narrow != nullptr;
+  if (has_casts && dtype() == DType::f32 && target == DType::bf16) {
     kernel::narrow(kCpu, NarrowArgs<BFloat16>{source.data<float>(), out.mutable_data<BFloat16>(), numel()});
     return out.to(device());
   }
-  if (dtype() == DType::bf16 && target == DType::f32) {
+  if (has_casts && dtype() == DType::bf16 && target == DType::f32) {
     kernel::widen(kCpu, WidenArgs<BFloat16>{source.data<BFloat16>(), out.mutable_data<float>(), numel()});
     return out.to(device());
   }

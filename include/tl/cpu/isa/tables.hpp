@@ -13,6 +13,5 @@ const KernelTable<float>& table_f32();
 namespace baseline {
 const KernelTable<float>& table_f32();
 const KernelTable<double>& table_f64();
-const KernelTable<BFloat16>& table_bf16();
 }  // namespace baseline
 }  // namespace tl::cpu
