@@ -59,6 +59,34 @@ struct Patches {
       }
     }
   }
+
+  int64_t size() const { return down.taps * across.taps * channels; }
+
+  /// Whether `count` places from `at` on share a line, and all their taps lie in the picture.
+  bool within(const Place& at, int64_t count) const {
+    const auto reaches = [](const TapAxis& axis, int64_t first, int64_t last) {
+      const int64_t from = axis.origin + first * axis.step, to = axis.origin + last * axis.step;
+      const int64_t reach = (axis.taps - 1) * axis.tap_step;
+      return std::min(from, from + reach) >= 0 && std::max(to, to + reach) < axis.size;
+    };
+    return at.x + count <= across.places && reaches(down, at.y, at.y) && reaches(across, at.x, at.x + count - 1);
+  }
+
+  /// Whole rows of such places, run by run, so that where a run begins is found once for all of them.
+  void copy_rows_within(const Place& at, int64_t count, T* out, int64_t stride) const {
+    const int64_t run_taps = across.tap_step == 1 && channels == pixel ? across.taps : 1;
+    const int64_t run = run_taps * channels, next = across.step * pixel;
+    const int64_t top = down.origin + at.y * down.step, left = across.origin + at.x * across.step;
+    for (int64_t tap_y = 0; tap_y < down.taps; ++tap_y)
+      for (int64_t tap_x = 0; tap_x < across.taps; tap_x += run_taps, out += run) {
+        const int64_t y = top + tap_y * down.tap_step, x_first = left + tap_x * across.tap_step;
+        const T* const from = x + ((at.image * down.size + y) * across.size + x_first) * pixel;
+        for_each_vector<T>(0, run, [=](int64_t i, auto n) TL_INLINE_LAMBDA {
+          for (int64_t row = 0; row < count; ++row)
+            Vec<T>::load(from + row * next + i, n).store(out + row * stride + i, n);
+        });
+      }
+  }
 };
 
 /// Patches as the left matrix.
@@ -73,6 +101,10 @@ struct PatchesLeft {
   }
   void copy_rows(int64_t first, int64_t count, int64_t k_first, int64_t k_count, T* to, int64_t stride) const {
     auto place = patches.place(first);
+    if (k_count == patches.size() && patches.within(place, count)) {
+      patches.copy_rows_within(place, count, to, stride);
+      return;
+    }
     for (int64_t i = 0; i < count; ++i, patches.advance(place))
       patches.copy_row(place, k_first, k_count, to + i * stride);
   }
