@@ -73,16 +73,16 @@ struct Float16 {
   uint16_t bits;
 };
 
-TL_HD inline float to_float(BFloat16 value) { return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
+inline float to_float(BFloat16 value) { return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
 
 /// Rounds to nearest even; a NaN stays a NaN.
-TL_HD inline BFloat16 to_bfloat16(float value) {
+inline BFloat16 to_bfloat16(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>((bits >> 16) | 0x40u)};
   return {static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 
-TL_HD inline float to_float(Float16 value) {
+inline float to_float(Float16 value) {
   const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000u) << 16;
   const uint32_t exponent = (value.bits >> 10) & 0x1fu;
   const uint32_t mantissa = value.bits & 0x3ffu;
@@ -127,15 +127,15 @@ inline constexpr DType dtype_of = [] {
 template <class T>
 using Wide = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
 
-TL_HD inline float widened(BFloat16 value) { return to_float(value); }
+inline float widened(BFloat16 value) { return to_float(value); }
 template <class T>
-TL_HD T widened(T value) {
+constexpr T widened(T value) {
   return value;
 }
 
 /// The nearest T.
 template <class T>
-TL_HD T narrowed(Wide<T> value) {
+T narrowed(Wide<T> value) {
   if constexpr (std::is_same_v<T, BFloat16>) return to_bfloat16(value);
   else return value;
 }
