@@ -21,6 +21,12 @@
 #define TL_ABI abi_v0_header
 #endif
 
+// Kernels for bfloat16: part of tl::compiled; a header-only program that wants them defines TL_WITH_BF16 as 1 in all its
+// files, and compiles five seconds longer.
+#if !defined(TL_WITH_BF16)
+#define TL_WITH_BF16 !TL_HEADER_ONLY
+#endif
+
 #if defined(__CUDACC__)
 #define TL_HD __host__ __device__
 #else

@@ -58,8 +58,12 @@ inline Precision precision() {
   return PrecisionScope::of_thread().value_or(PrecisionScope::of_process().load(std::memory_order_relaxed));
 }
 
-/// For the whole process. Errors: UsageError for bf16 on a processor that would gain nothing by it and has no kernels.
+/// For the whole process. Errors: UsageError for bf16 without its kernels (see TL_WITH_BF16), or on a
+/// processor that would gain nothing by it.
 inline void set_precision(Precision precision) {
+  require<UsageError>(precision == Precision::f32 || TL_WITH_BF16,
+                      "precision bf16: this program was built without its kernels. "
+                      "Hint: link tl::compiled, or define TL_WITH_BF16 as 1 in all files.");
   require<UsageError>(precision == Precision::f32 || active_isa() == Isa::avx512,
                       "precision bf16: the kernels need AVX-512, this process computes with ", active_isa(),
                       ". Hint: f32.");

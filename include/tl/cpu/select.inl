@@ -21,7 +21,7 @@ TL_INLINE const KernelTable<double>& kernels_for<double>(Isa) {
 
 template <>
 TL_INLINE const KernelTable<BFloat16>& kernels_for<BFloat16>(Isa isa) {
-#if TL_X86
+#if TL_X86 && TL_WITH_BF16
   if (isa == Isa::avx512) return avx512::table_bf16();
 #endif
   (void)isa;

@@ -12,11 +12,13 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
 #endif
 #define TL_VECTOR_BYTES 64
-#define TL_BF16_KERNELS 1
+#define TL_BF16_KERNELS TL_WITH_BF16
 namespace tl::cpu::avx512 {
 #include "tl/cpu/isa/bodies.inl"
 TL_INLINE const KernelTable<float>& table_f32() { return table<float>; }
+#if TL_BF16_KERNELS
 TL_INLINE const KernelTable<BFloat16>& table_bf16() { return table_of_bf16; }
+#endif
 }  // namespace tl::cpu::avx512
 #undef TL_VECTOR_BYTES
 #undef TL_BF16_KERNELS
