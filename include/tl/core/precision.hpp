@@ -29,10 +29,11 @@ inline Precision parse_precision(std::string_view name) {
   fail<UsageError>("precision: expected f32 or bf16, got ", name);
 }
 
-/// While it lives, this thread computes in another precision.
+/// While it lives, this thread computes in another precision. Errors: UsageError for bf16 without its kernels (see
+/// TL_WITH_BF16), or on a processor that would gain nothing by it.
 class PrecisionScope {
  public:
-  explicit PrecisionScope(Precision precision) : before_(std::exchange(of_thread(), precision)) {}
+  explicit PrecisionScope(Precision precision) : before_(std::exchange(of_thread(), available(precision))) {}
   ~PrecisionScope() { of_thread() = before_; }
   PrecisionScope(const PrecisionScope&) = delete;
   PrecisionScope& operator=(const PrecisionScope&) = delete;
@@ -41,6 +42,15 @@ class PrecisionScope {
   friend Precision precision();
   friend void set_precision(Precision);
 
+  static Precision available(Precision precision) {
+    require<UsageError>(precision == Precision::f32 || TL_WITH_BF16,
+                        "precision bf16: this program was built without its kernels. "
+                        "Hint: link tl::compiled, or define TL_WITH_BF16 as 1 in all files.");
+    require<UsageError>(precision == Precision::f32 || active_isa() == Isa::avx512,
+                        "precision bf16: the kernels need AVX-512, this process computes with ", active_isa(),
+                        ". Hint: f32.");
+    return precision;
+  }
   static std::atomic<Precision>& of_process() {
     static std::atomic<Precision> precision{Precision::f32};
     return precision;
@@ -58,16 +68,7 @@ inline Precision precision() {
   return PrecisionScope::of_thread().value_or(PrecisionScope::of_process().load(std::memory_order_relaxed));
 }
 
-/// For the whole process. Errors: UsageError for bf16 without its kernels (see TL_WITH_BF16), or on a
-/// processor that would gain nothing by it.
-inline void set_precision(Precision precision) {
-  require<UsageError>(precision == Precision::f32 || TL_WITH_BF16,
-                      "precision bf16: this program was built without its kernels. "
-                      "Hint: link tl::compiled, or define TL_WITH_BF16 as 1 in all files.");
-  require<UsageError>(precision == Precision::f32 || active_isa() == Isa::avx512,
-                      "precision bf16: the kernels need AVX-512, this process computes with ", active_isa(),
-                      ". Hint: f32.");
-  PrecisionScope::of_process() = precision;
-}
+/// For the whole process. Errors: as PrecisionScope.
+inline void set_precision(Precision precision) { PrecisionScope::of_process() = PrecisionScope::available(precision); }
 
 }  // namespace tl

@@ -1,10 +1,7 @@
 // What multiplies a tile of bfloat16 pairs: AMX, vdpbf16ps or vectors of float, chosen once at run time.
 #pragma once
 #include <cstdint>
-#include <cstdlib>
-#include <string_view>
 
-#include "tl/core/cpu_features.hpp"
 #include "tl/core/dtype.hpp"
 
 namespace tl::cpu {

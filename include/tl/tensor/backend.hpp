@@ -62,14 +62,15 @@ const KernelTable<T>& kernels_of(Device device, std::string_view operation) {
 
 /// `kernel::gemm(device, args)` runs the device's gemm; one function for each line of the lists.
 namespace kernel {
-#define TL_DEFINE_CALL(name, Args)                                                                                 \
-  template <class T>                                                                                               \
-  void name(Device device, const Args<T>& args) {                                                                  \
-    const auto function = kernels_of<T>(device, #name).name;                                                       \
-    require<DeviceError>(function != nullptr, #name ": there is no kernel for this operation on ", device, " in ", \
-                         dtype_of<T>, ". Hint: move the tensors to the CPU for it, or cast them to f32.");         \
-    const FlushDenormals flush;                                                                                    \
-    function(args);                                                                                                \
+#define TL_DEFINE_CALL(name, Args)                                                                             \
+  template <class T>                                                                                           \
+  void name(Device device, const Args<T>& args) {                                                              \
+    const auto function = kernels_of<T>(device, #name).name;                                                   \
+    require<DeviceError>(                                                                                      \
+        function != nullptr, #name ": there is no kernel for this operation on ", device, " in ", dtype_of<T>, \
+        ". Hint: ", device.is_cpu() ? "cast the tensors to f32." : "move the tensors to the CPU for it.");     \
+    const FlushDenormals flush;                                                                                \
+    function(args);                                                                                            \
   }
 TL_KERNELS(TL_DEFINE_CALL)
 TL_FUSED_KERNELS(TL_DEFINE_CALL)

@@ -5,6 +5,7 @@
 #pragma once
 #include <cstring>
 
+#include "tl/core/cpu_features.hpp"
 #include "tl/cpu/bf16_tile.hpp"
 #include "tl/cpu/isa/includes.hpp"
 
@@ -82,12 +83,12 @@ struct Tiles {
     TL_EACH_TILE(TL_CASE)
 #undef TL_CASE
   }
-  static TL_ALWAYS_INLINE void dot(int c, int a, int b) {
+  /// Of the sums 0 to 3: c is 2 (a - 4) + (b - 6).
+  static TL_ALWAYS_INLINE void dot(int c, [[maybe_unused]] int a, [[maybe_unused]] int b) {
     if (c == 0) _tile_dpbf16ps(0, 4, 6);
     else if (c == 1) _tile_dpbf16ps(1, 4, 7);
     else if (c == 2) _tile_dpbf16ps(2, 5, 6);
     else _tile_dpbf16ps(3, 5, 7);
-    (void)a, (void)b;
   }
 #undef TL_EACH_TILE
 };
@@ -179,16 +180,19 @@ inline void multiply(int64_t rows, int64_t k, const BFloat16* a, int64_t stride,
 namespace tl::cpu {
 
 /// What this process multiplies bfloat16 tiles with; `vectors` is the calling instruction set's own way.
-inline Bf16Tile bf16_tile(const Bf16Tile& vectors, bool any_instruction) {
-  const Bf16Path path = active_bf16_path();
-  if (path == Bf16Path::amx_reference) return {.rows = 32, .row_unit = 16, .multiply = &amx_reference::multiply_amx};
+inline Bf16Tile bf16_tile(const Bf16Tile& vectors) {
+  switch (active_bf16_path()) {
+    case Bf16Path::amx_reference:
+      return {.rows = 32, .row_unit = 16, .multiply = &amx_reference::multiply_amx};
 #if TL_X86
-  if (any_instruction && path == Bf16Path::amx)
-    return {.rows = 32, .row_unit = 16, .multiply = &amx::multiply_amx, .begin = &amx::begin, .end = &amx::end};
-  if (any_instruction && path == Bf16Path::avx512_bf16) return {.rows = 14, .multiply = &avx512_bf16::multiply};
+    case Bf16Path::amx:
+      return {.rows = 32, .row_unit = 16, .multiply = &amx::multiply_amx, .begin = &amx::begin, .end = &amx::end};
+    case Bf16Path::avx512_bf16:
+      return {.rows = 14, .multiply = &avx512_bf16::multiply};
 #endif
-  (void)any_instruction;
-  return vectors;
+    default:
+      return vectors;
+  }
 }
 
 }  // namespace tl::cpu

@@ -21,6 +21,21 @@ TL_ALWAYS_INLINE Words load_halves(const float* p, Count n) {
   return load_halves(rounded, Whole{});
 }
 
+/// Two rows of halves, side by side: a word holds a number of `even` and the one of `odd` below it. A null row is zero.
+template <class S, class Count>
+TL_ALWAYS_INLINE Words pair_up(const S* even, const S* odd, Count n) {
+  Words pair{};
+  if (even) pair = load_halves(even, n);
+  if (odd) pair |= load_halves(odd, n) << 16;
+  return pair;
+}
+/// The same where any number of lanes may be left, or none.
+template <class S>
+TL_ALWAYS_INLINE Words pair_up_rest(const S* even, const S* odd, int64_t rest) {
+  if (rest >= kWordLanes) return pair_up(even, odd, Whole{});
+  return rest > 0 ? pair_up(even, odd, rest) : Words{};
+}
+
 /// Turns the pairs of kWordLanes rows and as many pairs along k around.
 TL_ALWAYS_INLINE void transpose_pairs(VecOf<float> (&square)[kWordLanes]) {
   transpose<static_cast<int>(kWordLanes / 2)>(square);
@@ -75,14 +90,8 @@ void pack_pair_unit(int64_t first, int64_t padded, int64_t cols, BFloat16* packe
     for (int64_t p = 0; p < PairBlocking::kUnitK; p += 2, to += 2 * width) {
       const S *const even = rows[p], *const odd = rows[p + 1];
       for (int64_t j = 0; j < width; j += kWordLanes) {
-        const int64_t rest = cols - col - j;
-        Words pair{};
-        const auto take = [&](auto n) TL_INLINE_LAMBDA {
-          if (even) pair = load_halves(even + col + j, n);
-          if (odd) pair |= load_halves(odd + col + j, n) << 16;
-        };
-        if (rest >= kWordLanes) take(Whole{});
-        else if (rest > 0) take(rest);
+        const int64_t at = col + j;
+        const Words pair = pair_up_rest(even ? even + at : nullptr, odd ? odd + at : nullptr, cols - at);
         __builtin_memcpy(to + 2 * j, &pair, sizeof pair);
       }
     }
@@ -153,22 +162,15 @@ inline PairRows pair_rows(const StridedLeft<BFloat16>& left, int64_t first, int6
       return {from, left.row_stride};
     for (int64_t i = 0; i < count; ++i)
       std::copy_n(from + i * left.row_stride, k_count, buffer.data + i * buffer.stride);
+    buffer.finish(count);
   } else {  // [k, m]
     for (int64_t i = 0; i < count; i += kWordLanes)
       for (int64_t p = 0; p < k_count; p += 2 * kWordLanes) {
         const int64_t rows = std::min(kWordLanes, count - i);
         VecOf<float> square[kWordLanes];
-        for (int64_t q = 0; q < kWordLanes; ++q) {
-          Words pair{};
-          const int64_t at = p + 2 * q;
-          const auto take = [&](auto n) TL_INLINE_LAMBDA {
-            if (at < k_count) pair = load_halves(from + at * left.k_stride + i, n);
-            if (at + 1 < k_count) pair |= load_halves(from + (at + 1) * left.k_stride + i, n) << 16;
-          };
-          if (rows == kWordLanes) take(Whole{});
-          else take(rows);
-          square[q].v = (VecOf<float>::Native)pair;
-        }
+        const auto row = [&](int64_t at) { return at < k_count ? from + at * left.k_stride + i : nullptr; };
+        for (int64_t q = 0; q < kWordLanes; ++q)
+          square[q].v = (VecOf<float>::Native)pair_up_rest(row(p + 2 * q), row(p + 2 * q + 1), rows);
         transpose_pairs(square);
         const int64_t width = std::min(2 * kWordLanes, round_up(k_count, PairBlocking::kUnitK) - p);
         for (int64_t q = 0; q < rows; ++q)
@@ -176,7 +178,6 @@ inline PairRows pair_rows(const StridedLeft<BFloat16>& left, int64_t first, int6
                            static_cast<size_t>(width) * sizeof(BFloat16));
       }
   }
-  buffer.finish(count);
   return {buffer.data, buffer.stride};
 }
 
@@ -290,7 +291,7 @@ struct PairProduct {
   const Result& result;
 
   void run() const {
-    const Bf16Tile tile = bf16_tile({.rows = 4, .multiply = &multiply_pairs_tile}, TL_VECTOR_BYTES == 64);
+    const Bf16Tile tile = bf16_tile({.rows = 4, .multiply = &multiply_pairs_tile});
     const PairBlocking blocking(n, k, kCutK);
     const int64_t most = std::clamp<int64_t>(kLeftBytes / 2 / blocking.block_k / tile.rows, 1, 32) * tile.rows;
     const int64_t fewest_groups = divide_up(m, most), wanted_tasks = 4 * threads();
