@@ -117,7 +117,7 @@ int main(int argc, char** argv) {
         for (const int threads : options.thread_counts()) {
           const std::string name = layer.name + "/" + direction;
           if (!options.wants(name, layer.shape(), threads)) continue;
-          tl::require<tl::UsageError>(options.precision == "f32", "bench_conv: tl's convolutions are in f32 alone");
+          tl::require<tl::UsageError>(options.precision == "f32", "bench_conv: this bench measures f32 alone");
           if (layer.inputs == 3 && direction == "backward_data") continue;  // nobody asks for a picture's gradient
           tl::set_threads(threads);
           const auto convolution = std::make_shared<Convolution>(layer);

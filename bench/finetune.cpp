@@ -55,7 +55,7 @@ int main(int argc, char** argv) {
                           {.warm_up_calls = 0, .accuracy = [&] { return accuracy; }});
     }
 
-    tl::require<tl::UsageError>(options.precision == "f32", "bench_finetune: tl trains in f32 alone");
+    tl::require<tl::UsageError>(options.precision == "f32", "bench_finetune: this bench measures f32 alone");
     bench::Comparison comparison = options.comparison("finetune");
     for (const int threads : options.thread_counts()) {
       const std::string shape = tl::text(job.epochs, " epochs");

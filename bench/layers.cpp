@@ -151,7 +151,7 @@ int main(int argc, char** argv) {
   bench::ProgramOptions options;
   options.add_to(app);
   return example::run(app, argc, argv, [&] {
-    tl::require<tl::UsageError>(options.precision == "f32", "bench_layers: tl's layers are in f32 alone");
+    tl::require<tl::UsageError>(options.precision == "f32", "bench_layers: this bench measures f32 alone");
     bench::Comparison comparison = options.comparison("layers");
     std::optional<bench::Worker> torch;
     if (options.wants_peer("torch")) torch.emplace(options.peer_command("torch_kernels.py", {}));

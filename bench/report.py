@@ -41,6 +41,14 @@ def identity(row):
     return tuple(row[part] for part in ("name", "shape", "threads", "precision"))
 
 
+def one_row_a_line(known):
+    """JSON in which a new measurement changes one line."""
+    rest = json.dumps({key: value for key, value in known.items() if key != "programs"})
+    programs = [f"{json.dumps(name)}: [\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]"
+                for name, rows in known["programs"].items()]
+    return rest[:-1] + ',\n"programs": {\n' + ",\n".join(programs) + "\n}}\n"
+
+
 def merge(files):
     """Puts the rows into their machine's file; returns that file."""
     target = None
@@ -58,7 +66,7 @@ def merge(files):
         new = {identity(row) for row in report["rows"]}
         known["programs"][report["program"]] = [row for row in rows if identity(row) not in new] + report["rows"]
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(known, indent=1) + "\n")
+        target.write_text(one_row_a_line(known))
     return target
 
 
@@ -133,7 +141,8 @@ def all_peers_table(rows):
     for row in rows:
         own = row["own"]
         spread = own["error"] if "error" in own else f"{number(own['median'])} ({number(own['min'])} to {number(own['max'])})"
-        out.append((row["name"], row["shape"], row["threads"], row["unit"], spread, *(cell(row, name) for name in columns),
+        name = row["name"] if row["precision"] == "f32" else f"{row['name']}, {row['precision']}"
+        out.append((name, row["shape"], row["threads"], row["unit"], spread, *(cell(row, name) for name in columns),
                     ratio(row), percent(row)))
     return table(("", "shape", "threads", "unit", "tl", *columns, "ratio to the best", "of peak"), out)
 
@@ -234,7 +243,7 @@ def write(results):
         elif rows[name]:
             page += ["", f"## {TITLES[name]}", "", measured(rows[name])]
             most = max((row for row in rows[name]), key=lambda row: row["threads"])["threads"]
-            drawn = [row for row in rows[name] if row["threads"] == most and row["tl"]]
+            drawn = [row for row in rows[name] if row["threads"] == most and row["tl"] and row["precision"] == "f32"]
             if name in ("inference", "training", "frozen_step") and drawn:
                 (folder / f"{name}.svg").write_text(plot(f"{TITLES[name]}, samples per second, {most} threads", drawn))
                 page += ["", f"![{TITLES[name]}](measurements/{name}.svg)"]
@@ -250,8 +259,10 @@ def write(results):
             ("Fine-tuning on ants and bees from start to end", job_table, rows["finetune"]),
             ("Start-up and pictures", all_peers_table, rows["startup"] + rows["loader"]),
             ("Matrix products", all_peers_table, [row for row in rows["gemm"] if row["threads"] == most])):
-        if some:
-            parts += [f"**{title}** ({measured(some)})", make(some)]
+        for precision in ("f32", "bf16"):
+            alike = [row for row in some if row["precision"] == precision]
+            if alike:
+                parts += [f"**{title}**, {precision} ({measured(alike)})", make(alike)]
     readme = ROOT / "README.md"
     readme.write_text(replace_marked(readme.read_text(), "\n\n".join(parts)))
 

@@ -6,12 +6,14 @@
 # Each case is a run of its own, so that a cut run goes on where it stopped if TL_BENCH_RESULTS keeps its parts. Further:
 #   TL_BENCH_PREFIX    a command to put before each run, such as "taskset -c 0,1"
 #   TL_BENCH_PROGRAMS  only these, such as "inference training"
+#   TL_BENCH_PRECISION f32 (default) or bf16, which gemm, inference, training and frozen_step know
 #   TL_BENCH_PICTURES, TL_BENCH_WEIGHTS   hymenoptera_data and EfficientNet-Lite0's file, for fine-tuning
 set -eu
 cd "$(dirname "$0")/.."
 build=${1:-build/release}
 python=${2:-python3}
 filter=${3:-}
+precision=${TL_BENCH_PRECISION:-f32}
 parts=${TL_BENCH_RESULTS:-$(mktemp -d)}
 mkdir -p "$parts"
 
@@ -27,10 +29,11 @@ for program in ${TL_BENCH_PROGRAMS:-peak gemm conv layers inference training fro
       ;;
     *) set -- ;;
   esac
-  "$build/bench/bench_$program" --list --filter "$filter" | grep -v '^{' | while read -r one; do
-    file=$parts/$program-$(printf '%s' "$one" | tr -cs 'A-Za-z0-9_' '-').json
+  "$build/bench/bench_$program" --precision "$precision" --list --filter "$filter" | grep -v '^{' | while read -r one; do
+    file=$parts/$program-$precision-$(printf '%s' "$one" | tr -cs 'A-Za-z0-9_' '-').json
     [ -s "$file" ] && continue
-    ${TL_BENCH_PREFIX:-} "$build/bench/bench_$program" --python "$python" --filter "$one" --json "$file" "$@" </dev/null |
+    ${TL_BENCH_PREFIX:-} "$build/bench/bench_$program" --python "$python" --precision "$precision" \
+      --filter "$one" --json "$file" "$@" </dev/null |
       grep -v '^{' || true
   done
 done

@@ -64,7 +64,7 @@ int main(int argc, char** argv) {
                           {.peak_bytes = peak_of_children});
     }
 
-    tl::require<tl::UsageError>(options.precision == "f32", "bench_startup: tl's networks are in f32 alone");
+    tl::require<tl::UsageError>(options.precision == "f32", "bench_startup: this bench measures f32 alone");
     bench::Comparison comparison = options.comparison("startup");
     for (const int threads : options.thread_counts()) {
       if (!options.wants("mobilenet_v2/first_prediction", "500x375 JPEG", threads)) continue;
