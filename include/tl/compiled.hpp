@@ -48,6 +48,7 @@
 #include "tl/ops/reduce.inl"
 #include "tl/ops/softmax.inl"
 #include "tl/ops/view.inl"
+#include "tl/optim/average.inl"
 #include "tl/optim/optimizer.inl"
 #include "tl/optim/param_group.inl"
 #include "tl/tensor/print.inl"

@@ -47,6 +47,7 @@
 #include "tl/nn/norm.hpp"
 #include "tl/nn/sequential.hpp"
 
+#include "tl/optim/average.hpp"
 #include "tl/optim/optimizer.hpp"
 #include "tl/optim/param_group.hpp"
 #include "tl/optim/schedule.hpp"

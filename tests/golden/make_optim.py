@@ -165,6 +165,48 @@ def schedules():
     )
 
 
+def slanted_triangular(step, total=40, rise=0.1, ratio=32):
+    """Equation 3 of ULMFiT."""
+    cut = math.floor(total * rise)
+    p = step / cut if step < cut else 1 - (step - cut) / (cut * (1 / rise - 1))
+    return (1 + p * (ratio - 1)) / ratio
+
+
+def slanted(case, total, rise, ratio):
+    schedule(
+        case,
+        "slanted_triangular",
+        lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda t: slanted_triangular(t, total, rise, ratio)),
+        {"total": total, "rise": rise, "ratio": ratio},
+        [1e-2, 1e-3],
+        total + 1,
+    )
+
+
+def slants():
+    slanted("slanted_triangular", 40, 0.1, 32)
+    slanted("slanted_triangular_steep", 30, 0.4, 8)
+
+
+def plateau(case, measures, **options):
+    """Records the factor that follows from the measures up to each epoch."""
+    tuned = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    planned = torch.optim.lr_scheduler.ReduceLROnPlateau(tuned, eps=0.0, **options)
+    factors = []
+    for measure in measures:
+        planned.step(measure)
+        factors.append(tuned.param_groups[0]["lr"])
+    CASES.append({"kind": "plateau", "case": case, "options": options, "measures": measures, "factors": factors})
+
+
+def plateaus():
+    falling_then_flat = [1.0, 0.7, 0.5, 0.5, 0.51, 0.49999, 0.52, 0.5, 0.3, 0.31, 0.32, 0.33, 0.34, 0.35, 0.36, 0.37]
+    plateau("patience_1", falling_then_flat, factor=0.5, patience=1)
+    plateau("cooldown", falling_then_flat, factor=0.1, patience=0, cooldown=2)
+    plateau("floor", falling_then_flat, factor=0.1, patience=0, min_lr=0.005)
+    plateau("threshold", [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7], factor=0.3, patience=1, threshold=0.1)
+
+
 def clip(case, max_norm, norm_type=2.0, scale=1.0):
     parameters = {n: torch.nn.Parameter(w.tensor().float()) for n, w in PARAMETERS.items()}
     for name, parameter in parameters.items():
@@ -193,7 +235,7 @@ def clips():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for family in (traces, schedules, clips):
+    for family in (traces, schedules, slants, plateaus, clips):
         family()
     write(
         "optim.json",

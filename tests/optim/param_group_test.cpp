@@ -90,6 +90,20 @@ TEST_CASE("layerwise_groups: each stage learns with decay times the rate of the 
   CHECK_THROWS_AS(optim::layerwise_groups(net, {{"stem"}, {"head"}}, 1e-2, 0.5), UsageError);
 }
 
+TEST_CASE("discriminative_groups: from the lowest rate to the head's at equal ratios") {
+  Net net;
+  const std::vector<std::vector<std::string>> stages = {{"stem"}, {"layer1"}, {"layer2"}, {"head"}};
+  const auto groups = optim::discriminative_groups(net, stages, 1e-5, 1e-2);
+  const std::pair<std::string, double> expected[] = {
+      {"head", 1e-2}, {"layer2", 1e-3}, {"layer1", 1e-4}, {"stem", 1e-5}};
+  for (size_t i = 0; i < 4; ++i) {
+    CHECK(groups[i].name == expected[i].first);
+    CHECK(groups[i].rate == doctest::Approx(expected[i].second).epsilon(1e-12));
+  }
+  CHECK_THROWS_AS(optim::discriminative_groups(net, stages, 0, 1), UsageError);
+  CHECK_THROWS_AS(optim::discriminative_groups(net, stages, 2, 1), UsageError);
+}
+
 TEST_CASE("without_decay_on_vectors: biases and norms lose their decay and keep their rate") {
   Net net;
   const auto groups = optim::without_decay_on_vectors(

@@ -23,6 +23,8 @@ optim::Schedule make_schedule(const std::string& kind, const json& o, double rat
                                          .start_divisor = o["div_factor"],
                                          .final_divisor = o["final_div_factor"],
                                          .linear = o["anneal"] == "linear"});
+  if (kind == "slanted_triangular")
+    return optim::slanted_triangular(o["total"], {.rise = o["rise"], .ratio = o["ratio"]});
   if (kind == "linear_warmup") return optim::warm_up(o["warmup"], optim::constant(), o["start_factor"]);
   const int64_t warm = o["warmup"], rest = o["total"].get<int64_t>() - warm;
   REQUIRE((kind == "warmup_cosine" || kind == "warmup_linear"));
@@ -46,7 +48,46 @@ TEST_CASE("schedules give PyTorch's rates for every group") {
               1e-11 * base);
     }
   }
-  CHECK(cases == 11);
+  CHECK(cases == 13);
+}
+
+TEST_CASE("a plateau reduces the rate as PyTorch does, from the history alone") {
+  const json file = json::parse(std::ifstream(tl_test::golden("optim.json")));
+  int64_t cases = 0;
+  for (const json& entry : file["cases"]) {
+    if (entry["kind"] != "plateau") continue;
+    ++cases;
+    CAPTURE(entry["case"].get<std::string>());
+    const json& o = entry["options"];
+    const optim::ReduceOnPlateau plateau{.gamma = o["factor"],
+                                         .patience = o["patience"],
+                                         .threshold = o.value("threshold", 1e-4),
+                                         .cooldown = o.value("cooldown", 0),
+                                         .floor = o.value("min_lr", 0.0)};
+    const auto measures = entry["measures"].get<std::vector<double>>();
+    for (size_t epoch = 0; epoch < measures.size(); ++epoch)
+      CHECK(plateau.factor(std::span(measures).first(epoch + 1)) ==
+            doctest::Approx(entry["factors"][epoch].get<double>()).epsilon(1e-12));
+  }
+  CHECK(cases == 4);
+  CHECK(optim::ReduceOnPlateau().factor({}) == 1);
+  CHECK_THROWS_AS(optim::ReduceOnPlateau{.gamma = 1}.factor({}), UsageError);
+}
+
+TEST_CASE("a group's own schedule replaces the run's for that group alone") {
+  struct Net : nn::Module {
+    nn::Linear body{2, 2}, head{2, 2};
+    TL_MEMBERS(body, head)
+  } net;
+  optim::Sgd optimizer(optim::param_groups(
+      net, {{.globs = {"head"}, .rate = 1, .schedule = optim::linear(4)}, {.globs = {"**"}, .rate = 0.5}}));
+  for (const auto& p : nn::named_parameters(net)) {
+    p.parameter->value().fill_(1);
+    p.parameter->value().set_grad(Tensor::ones(p.parameter->value().shape()));
+  }
+  optimizer.step(optim::constant(), 1);
+  CHECK(net.head.bias.value().values<float>()[0] == doctest::Approx(1 - 0.75));
+  CHECK(net.body.bias.value().values<float>()[0] == doctest::Approx(1 - 0.5));
 }
 
 TEST_CASE("FR04: a group that joins at epoch 5 is at its place on the cosine at epoch 7") {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "tl/core/function_ref.hpp"
 #include "tl/optim/param_group.hpp"
 
 namespace tl::inline TL_ABI {
@@ -31,6 +32,8 @@ class Optimizer {
   /// Updates every parameter that is not frozen and has a gradient; `factor` comes from a schedule and multiplies the
   /// rate of every group. Gradients are kept: call zero_grad.
   void step(double factor = 1);
+  /// The same with each group's own schedule, or `common` where a group has none, at step `index` (from 0).
+  void step(const Schedule& common, int64_t index);
 
   /// Drops all gradients.
   void zero_grad();
@@ -59,10 +62,16 @@ class Optimizer {
 
   /// Names of the tensors that the rule keeps for each parameter.
   virtual std::vector<std::string> slot_names() const = 0;
-  virtual void update(Tensor& weight, const Tensor& grad, Slots& slots, double rate, double weight_decay) const = 0;
+  /// What a group's parameters are updated with.
+  struct Update {
+    double rate, weight_decay;
+    double momentum;  ///< multiplies the optimizer's own
+  };
+  virtual void update(Tensor& weight, const Tensor& grad, Slots& slots, const Update& with) const = 0;
 
  private:
   void drop_frozen();
+  void step_each(FunctionRef<double(const ParamGroup&)> factor);
 
   std::vector<ParamGroup> groups_;
   std::map<std::string, Slots> slots_;
@@ -83,7 +92,7 @@ class Sgd : public Optimizer {
 
  protected:
   std::vector<std::string> slot_names() const override;
-  void update(Tensor& weight, const Tensor& grad, Slots& slots, double rate, double weight_decay) const override;
+  void update(Tensor& weight, const Tensor& grad, Slots& slots, const Update& with) const override;
 
  private:
   SgdOptions options_;
@@ -101,7 +110,7 @@ class Adam : public Optimizer {
  protected:
   Adam(std::vector<ParamGroup> groups, const AdamOptions& options, bool decoupled);
   std::vector<std::string> slot_names() const override { return {"first_moment", "second_moment"}; }
-  void update(Tensor& weight, const Tensor& grad, Slots& slots, double rate, double weight_decay) const override;
+  void update(Tensor& weight, const Tensor& grad, Slots& slots, const Update& with) const override;
 
  private:
   AdamOptions options_;

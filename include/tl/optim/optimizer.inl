@@ -72,6 +72,14 @@ TL_INLINE void Optimizer::drop_frozen() {
 }
 
 TL_INLINE void Optimizer::step(double factor) {
+  step_each([factor](const ParamGroup&) { return factor; });
+}
+
+TL_INLINE void Optimizer::step(const Schedule& common, int64_t index) {
+  step_each([&](const ParamGroup& group) { return group.factor(common, index); });
+}
+
+TL_INLINE void Optimizer::step_each(FunctionRef<double(const ParamGroup&)> factor) {
   drop_frozen();
   detail::for_each_gradient(groups_, [&](ParamGroup& group, nn::NamedParameter& p) {
     Tensor& weight = p.parameter->value();
@@ -82,7 +90,8 @@ TL_INLINE void Optimizer::step(double factor) {
         slots.tensors.push_back(Tensor::zeros(weight.shape(), weight.dtype(), weight.device()));
     }
     ++slots.step;
-    update(weight, weight.grad(), slots, group.rate * factor, group.weight_decay);
+    update(weight, weight.grad(), slots,
+           {.rate = group.rate * factor(group), .weight_decay = group.weight_decay, .momentum = group.momentum});
   });
 }
 
@@ -166,7 +175,7 @@ TL_INLINE std::vector<std::string> Sgd::slot_names() const {
   return options_.momentum > 0 ? std::vector<std::string>{"velocity"} : std::vector<std::string>{};
 }
 
-TL_INLINE void Sgd::update(Tensor& weight, const Tensor& grad, Slots& slots, double rate, double weight_decay) const {
+TL_INLINE void Sgd::update(Tensor& weight, const Tensor& grad, Slots& slots, const Update& with) const {
   visit_floating(weight.dtype(), "sgd", [&](auto type) {
     using T = typename decltype(type)::type;
     kernel::sgd(weight.device(),
@@ -174,9 +183,9 @@ TL_INLINE void Sgd::update(Tensor& weight, const Tensor& grad, Slots& slots, dou
                            .grad = grad.data<T>(),
                            .velocity = slots.tensors.empty() ? nullptr : slots.tensors[0].mutable_data<T>(),
                            .n = weight.numel(),
-                           .rate = static_cast<T>(rate),
-                           .momentum = static_cast<T>(options_.momentum),
-                           .weight_decay = static_cast<T>(weight_decay),
+                           .rate = static_cast<T>(with.rate),
+                           .momentum = static_cast<T>(options_.momentum * with.momentum),
+                           .weight_decay = static_cast<T>(with.weight_decay),
                            .grad_scale = 1,
                            .nesterov = options_.nesterov,
                            .first = slots.step == 1});
@@ -194,7 +203,7 @@ TL_INLINE Adam::Adam(std::vector<ParamGroup> groups, const AdamOptions& options,
                       " and ", options.eps);
 }
 
-TL_INLINE void Adam::update(Tensor& weight, const Tensor& grad, Slots& slots, double rate, double weight_decay) const {
+TL_INLINE void Adam::update(Tensor& weight, const Tensor& grad, Slots& slots, const Update& with) const {
   visit_floating(weight.dtype(), "adam", [&](auto type) {
     using T = typename decltype(type)::type;
     kernel::adam(weight.device(), AdamArgs<T>{.weight = weight.mutable_data<T>(),
@@ -203,11 +212,11 @@ TL_INLINE void Adam::update(Tensor& weight, const Tensor& grad, Slots& slots, do
                                               .second_moment = slots.tensors[1].mutable_data<T>(),
                                               .n = weight.numel(),
                                               .step = slots.step,
-                                              .rate = rate,
-                                              .beta1 = options_.beta1,
+                                              .rate = with.rate,
+                                              .beta1 = options_.beta1 * with.momentum,
                                               .beta2 = options_.beta2,
                                               .eps = options_.eps,
-                                              .weight_decay = weight_decay,
+                                              .weight_decay = with.weight_decay,
                                               .grad_scale = 1,
                                               .decoupled = decoupled_});
   });

@@ -12,10 +12,12 @@ TL_INLINE std::vector<ParamGroup> param_groups(nn::Module& net, const std::vecto
   std::vector<ParamGroup> groups;
   std::set<std::string> placed;
   for (const GroupSpec& spec : specs) {
-    ParamGroup group{"", {}, spec.rate, spec.weight_decay};
+    ParamGroup group{"", {}, spec.rate, spec.weight_decay, spec.momentum, spec.schedule};
     require<UsageError>(
         std::isfinite(spec.rate) && spec.rate >= 0 && std::isfinite(spec.weight_decay) && spec.weight_decay >= 0,
         "param_groups: rate and weight decay must be at least 0, got ", spec.rate, " and ", spec.weight_decay);
+    require<UsageError>(std::isfinite(spec.momentum) && spec.momentum >= 0,
+                        "param_groups: the factor of momentum must be at least 0, got ", spec.momentum);
     for (const std::string& glob : spec.globs) {
       group.name += (group.name.empty() ? "" : ", ") + glob;
       for (const auto& p : nn::select_parameters(net, glob))
@@ -44,11 +46,22 @@ TL_INLINE std::vector<ParamGroup> layerwise_groups(nn::Module& net, const std::v
   return param_groups(net, specs);
 }
 
+TL_INLINE std::vector<ParamGroup> discriminative_groups(nn::Module& net,
+                                                        const std::vector<std::vector<std::string>>& stages,
+                                                        double lowest, double highest, double weight_decay) {
+  require<UsageError>(lowest > 0 && lowest <= highest, "discriminative_groups: expected 0 < lowest <= highest, got ",
+                      lowest, " and ", highest);
+  const double steps = static_cast<double>(std::max<size_t>(stages.size(), 2) - 1);
+  return layerwise_groups(net, stages, highest, std::pow(lowest / highest, 1 / steps), weight_decay);
+}
+
 TL_INLINE std::vector<ParamGroup> without_decay_on_vectors(const std::vector<ParamGroup>& groups) {
   std::vector<ParamGroup> out;
   for (const ParamGroup& group : groups) {
-    ParamGroup weights{group.name, {}, group.rate, group.weight_decay};
-    ParamGroup vectors{group.name + " (vectors)", {}, group.rate, 0};
+    ParamGroup weights = group, vectors = group;
+    weights.parameters.clear(), vectors.parameters.clear();
+    vectors.name += " (vectors)";
+    vectors.weight_decay = 0;
     for (const auto& p : group.parameters)
       (p.parameter->value().rank() > 1 ? weights : vectors).parameters.push_back(p);
     if (!weights.parameters.empty()) out.push_back(std::move(weights));

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <numbers>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -88,6 +90,57 @@ inline Schedule warm_up(int64_t steps, Schedule after = constant(), double start
     return (start + (1 - start) * static_cast<double>(step) / static_cast<double>(steps)) * after(0);
   };
 }
+
+struct SlantedTriangularOptions {
+  double rise = 0.1;  ///< share of the steps that rise
+  double ratio = 32;  ///< of the highest rate to the lowest
+};
+
+/// A short rise, then a long fall, both along lines from and to 1 / ratio:
+///   cut = floor(total rise), p = t < cut ? t / cut : 1 - (t - cut) / (cut (1 / rise - 1)),
+///   factor = (1 + p (ratio - 1)) / ratio.
+/// Paper: Howard and Ruder, ULMFiT, 2018, equation 3.
+inline Schedule slanted_triangular(int64_t total, const SlantedTriangularOptions& options = {}) {
+  require<UsageError>(total >= 1 && options.rise > 0 && options.rise < 1 && options.ratio >= 1,
+                      "slanted_triangular: expected total >= 1, 0 < rise < 1 and ratio >= 1; got ", total, ", ",
+                      options.rise, " and ", options.ratio);
+  return [=](int64_t step) {
+    const double cut = std::max(1.0, std::floor(static_cast<double>(total) * options.rise));
+    const double t = static_cast<double>(std::min(step, total));
+    const double p = t < cut ? t / cut : 1 - (t - cut) / (cut * (1 / options.rise - 1));
+    return (1 + std::max(p, 0.0) * (options.ratio - 1)) / options.ratio;
+  };
+}
+
+/// Reduces the rate when a measure that should fall (a validation loss) does not. It has no state of its own: the
+/// factor follows from the measures of all epochs so far, so a run that is resumed reaches the same one.
+/// PyTorch: ReduceLROnPlateau in the modes min and rel; floor is min_lr as a factor.
+struct ReduceOnPlateau {
+  double gamma = 0.1;       ///< what the rate is multiplied by
+  int64_t patience = 10;    ///< epochs without gain that are let pass
+  double threshold = 1e-4;  ///< share of the best by which a measure must fall to count as a gain
+  int64_t cooldown = 0;     ///< epochs after a reduction in which nothing counts as missed
+  double floor = 0;         ///< the factor never falls below
+
+  double factor(std::span<const double> measures) const {
+    require<UsageError>(gamma > 0 && gamma < 1 && patience >= 0 && cooldown >= 0,
+                        "ReduceOnPlateau: expected 0 < gamma < 1, patience and cooldown of at least 0; got ", gamma,
+                        ", ", patience, " and ", cooldown);
+    double out = 1, best = std::numeric_limits<double>::infinity();
+    int64_t missed = 0, resting = 0;
+    for (const double measure : measures) {
+      const bool gained = measure < best * (1 - threshold);
+      if (gained) best = measure;
+      missed = gained ? 0 : missed + 1;
+      if (resting > 0) --resting, missed = 0;
+      if (missed <= patience) continue;
+      out = std::max(out * gamma, floor);
+      resting = cooldown;
+      missed = 0;
+    }
+    return out;
+  }
+};
 
 }  // namespace optim
 }  // namespace tl::inline TL_ABI
