@@ -62,3 +62,5 @@
 #include "tl/train/report.inl"
 #include "tl/train/strategies.inl"
 #include "tl/transfer/features.inl"
+#include "tl/transfer/symmetric_eigen.inl"
+#include "tl/transfer/transferability.inl"

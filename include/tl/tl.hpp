@@ -67,6 +67,8 @@
 #include "tl/data/transforms.hpp"
 
 #include "tl/transfer/features.hpp"
+#include "tl/transfer/symmetric_eigen.hpp"
+#include "tl/transfer/transferability.hpp"
 
 #include "tl/models/cifar_resnet.hpp"
 #include "tl/models/create.hpp"
