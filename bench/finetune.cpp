@@ -27,7 +27,7 @@ struct Job {
     if (size > 0) input.size = input.resize = size;
     const tl::View train(tl::picture_files(folder.train), tl::train_transform(input, tl::small_data_augmentation()));
     const tl::View validation(tl::picture_files(*folder.val), tl::eval_transform(input));
-    return tl::train_with_strategy(tl::Strategy::finetune, model, train, validation, {.epochs = epochs}).last_accuracy;
+    return tl::train_with_strategy("finetune", model, train, validation, {.epochs = epochs}).last_accuracy;
   }
 };
 

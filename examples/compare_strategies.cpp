@@ -16,8 +16,9 @@ int main(int argc, char** argv) {
   std::string arch, weights, report_folder;
   std::vector<std::string> strategies{"features", "finetune", "scratch"};
   int64_t seeds = 1;
-  std::map<std::string, int64_t> epochs{{"features", 0}, {"finetune", 0}, {"scratch", 0}};
-  std::map<std::string, double> rates{{"features", 0}, {"finetune", 0}, {"scratch", 0}};
+  std::map<std::string, int64_t> epochs;
+  std::map<std::string, double> rates;
+  for (const auto& strategy : tl::strategies()) epochs[strategy.name] = 0, rates[strategy.name] = 0;
   tl::StrategyOptions options;
   pictures.add_to(app);
   common.add_to(app);
@@ -40,7 +41,7 @@ int main(int argc, char** argv) {
     const tl::Device device = common.apply();
     tl::require<tl::UsageError>(device.is_cpu() || common.device == "auto",
                                 "--device cuda: convolutions run on the CPU in this version");
-    for (const auto& name : strategies) tl::parse_strategy(name);
+    for (const auto& name : strategies) tl::find_strategy(name);
     pictures.seed = common.seed;
     options.screen = common.screen();
     const example::PictureData data = example::open_pictures(pictures);
@@ -60,8 +61,7 @@ int main(int argc, char** argv) {
                              tl::train_transform(model.info.preprocess, tl::small_data_augmentation()));
         const tl::View validation(data.val_data, data.val, tl::eval_transform(model.info.preprocess));
         tl::reset_peak_bytes();
-        const tl::FitResult result =
-            tl::train_with_strategy(tl::parse_strategy(name), model, train, validation, options);
+        const tl::FitResult result = tl::train_with_strategy(name, model, train, validation, options);
         rows.push_back({{"strategy", name},
                         {"seed", options.seed},
                         {"val_accuracy", example::number(result.last_accuracy)},

@@ -69,6 +69,9 @@
 #include "tl/transfer/features.hpp"
 #include "tl/transfer/symmetric_eigen.hpp"
 #include "tl/transfer/transferability.hpp"
+#include "tl/transfer/interpolate.hpp"
+#include "tl/transfer/surgery.hpp"
+#include "tl/transfer/unfreeze.hpp"
 
 #include "tl/models/cifar_resnet.hpp"
 #include "tl/models/create.hpp"
@@ -82,9 +85,12 @@
 #include "tl/models/squeezenet.hpp"
 
 #include "tl/train/checkpoint.hpp"
+#include "tl/train/evaluate.hpp"
 #include "tl/train/fit.hpp"
 #include "tl/train/log.hpp"
 #include "tl/train/metrics.hpp"
+#include "tl/train/objective.hpp"
 #include "tl/train/progress.hpp"
+#include "tl/train/rate_finder.hpp"
 #include "tl/train/report.hpp"
 #include "tl/train/strategies.hpp"

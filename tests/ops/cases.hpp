@@ -339,6 +339,14 @@ inline Rows arrangement() {
       [](const Arrays& t) {
         return reference::select(t[0], 1, {1, 4});
       });
+  for (const int axis : {0, 1, -1})
+    add(
+        tl::text("flip axis ", axis), {smooth({2, 5, 3})}, [axis](const Tensors& t) { return tl::flip(t[0], axis); },
+        [axis](const Arrays& t) {
+          std::vector<int64_t> order(static_cast<size_t>(t[0].shape[t[0].shape.axis(axis, "flip")]));
+          for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(order.size() - 1 - i);
+          return reference::select(t[0], t[0].shape.axis(axis, "flip"), order);
+        });
   add(
       "slice nothing", {smooth({2, 7})}, [](const Tensors& t) { return tl::slice(t[0], 1, 3, 3); },
       [](const Arrays&) {

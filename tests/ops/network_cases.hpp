@@ -295,6 +295,25 @@ inline Rows probabilities() {
          {smooth({3, 4}), integers({3}, {-100, -100, -100})},
          [reduction = reduction](const Tensors& t) { return tl::cross_entropy(t[0], t[1], {.reduction = reduction}); },
          [=](const Arrays&) { return reduced(Array(Shape{3}), 0); }});
+    for (const double smoothing : {0.0, 0.1})
+      for (const bool weighted : {false, true})
+        rows.push_back({tl::text("soft_cross_entropy ", name, " smoothing ", smoothing, weighted ? " weighted" : ""),
+                        {within({6, 19}, -3, 3), within({6, 19}, 0, 0.2).constant(),
+                         weighted ? within({19}, 0.2, 2).constant().as_parameter() : none()},
+                        [=, reduction = reduction](const Tensors& t) {
+                          return tl::soft_cross_entropy(
+                              t[0], t[1], {.label_smoothing = smoothing, .class_weight = t[2], .reduction = reduction});
+                        },
+                        [=](const Arrays& t) {
+                          const Array log_p = reference::softmax(t[0], true);
+                          Array losses(Shape{6});
+                          for (int64_t i = 0; i < 6 * 19; ++i) {
+                            const double target = (1 - smoothing) * t[1][i] + smoothing / 19;
+                            losses[i / 19] -= target * (weighted ? t[2][i % 19] : 1) * log_p[i];
+                          }
+                          return reduced(losses, 6);
+                        },
+                        {.tolerance = 4e-6, .grad_tolerance = 2e-5}});
     rows.push_back({tl::text("mse_loss ", name),
                     {smooth({4, 5}), smooth({4, 5})},
                     [reduction = reduction](const Tensors& t) { return tl::mse_loss(t[0], t[1], reduction); },

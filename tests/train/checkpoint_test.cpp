@@ -206,7 +206,7 @@ TEST_CASE("FR05: a position that cannot be is a tl::Error, and changes nothing")
     lacking.erase(key);
     refused(lacking.dump());
     for (const nlohmann::json& bad : {nlohmann::json("99999999999999999999999"), nlohmann::json("x"),
-                                     nlohmann::json::array({1}), nlohmann::json(nullptr)}) {
+                                      nlohmann::json::array({1}), nlohmann::json(nullptr)}) {
       auto other = good;
       other[key] = bad;
       refused(other.dump());

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "folder.hpp"
 #include "tl/core/parallel.hpp"
 #include "tl/models/lenet.hpp"
 #include "tl/nn/freeze.hpp"
@@ -339,7 +340,8 @@ TEST_CASE("before_epoch can unfreeze; the optimizer takes the new parameters up,
   optim::Sgd optimizer(optim::param_groups(net, 0.1), {.momentum = 0.9});
   std::vector<int64_t> epochs;
   std::string conv = bytes_of(net.conv.weight);
-  const auto unfreeze_later = [&](int64_t epoch) {
+  const auto unfreeze_later = [&](int64_t epoch, const RunLog& log) {
+    CHECK(static_cast<int64_t>(log.epochs.size()) == epoch);
     epochs.push_back(epoch);
     CHECK(bytes_of(net.conv.weight) == conv);
     if (epoch == 1) unfreeze(net, "**");
@@ -389,4 +391,103 @@ TEST_CASE("LeNet learns stripes it has not seen to over 95 %") {
   CHECK(result.log.epochs[0].train_loss > 2 * result.log.epochs.back().train_loss);
   CHECK(result.last_accuracy > 0.95);
   CHECK(result.log.epochs.back().rates.at(0).second == 2e-3);
+}
+
+TEST_CASE("patience stops after epochs without gain, and the best weights return") {
+  manual_seed(3);
+  SmallNet net;
+  Loader train = stripes(16, {.batch = 8, .shuffle = true}), validation = stripes(12, {.batch = 12}, 7);
+  optim::Sgd optimizer(optim::param_groups(net, 0));  // nothing changes: the first epoch is the best
+  const auto result = fit(net, optimizer, train, &validation, 4, {.epochs = 20, .keep_best = true, .patience = 3});
+  CHECK(result.log.epochs.size() == 4);
+  CHECK(result.best_epoch == 1);
+  CHECK(result.finished);
+  CHECK_THROWS_AS(fit(net, optimizer, train, nullptr, 4, {.patience = 3}), UsageError);
+}
+
+TEST_CASE("a plateau of the validation loss lowers every group's rate") {
+  manual_seed(3);
+  SmallNet net;
+  Loader train = stripes(8, {.batch = 8}), validation = stripes(12, {.batch = 12}, 7);
+  optim::Sgd optimizer(optim::param_groups(net, {{{"fc"}, 1e-30}, {{"**"}, 1e-31}}));
+  freeze(net, "bn");  // so that the loss stays where it is
+  const auto result = fit(net, optimizer, train, &validation, 4,
+                          {.epochs = 4, .plateau = optim::ReduceOnPlateau{.gamma = 0.5, .patience = 1}});
+  const double expected[] = {1, 1, 1, 0.5};
+  for (size_t i = 0; i < 4; ++i) {
+    CHECK(result.log.epochs[i].rates[0].second == doctest::Approx(1e-30 * expected[i]));
+    CHECK(result.log.epochs[i].rates[1].second == doctest::Approx(1e-31 * expected[i]));
+  }
+}
+
+TEST_CASE("FR09: the average of weights is validated and kept, and goes on after a cut") {
+  const auto trained = [](const std::string& checkpoint, int64_t stop) {
+    manual_seed(3);
+    SmallNet net;
+    Loader train = stripes(24, {.batch = 8, .shuffle = true}), validation = stripes(12, {.batch = 12}, 7);
+    optim::AdamW optimizer(optim::param_groups(net, 1e-2));
+    FitOptions options{.epochs = 3, .average = 0.8, .checkpoint = checkpoint, .checkpoint_steps = 1};
+    if (stop > 0) {
+      options.stop_after_steps = stop;
+      CHECK(!fit(net, optimizer, train, &validation, 4, options).finished);
+      options.stop_after_steps = 0;
+      manual_seed(9);
+      SmallNet other;
+      optim::AdamW again(optim::param_groups(other, 1e-2));
+      const auto result = fit(other, again, train, &validation, 4, options);
+      return std::pair(bytes_of(other), result.last_accuracy);
+    }
+    const auto result = fit(net, optimizer, train, &validation, 4, options);
+    CHECK(evaluate(net, validation, 4).accuracy == result.last_accuracy);
+    return std::pair(bytes_of(net), result.last_accuracy);
+  };
+  const auto whole = trained("", 0);
+  for (const int64_t stop : {1, 4, 8}) {
+    const Folder folder;
+    CHECK(trained(folder / "run", stop) == whole);
+  }
+}
+
+TEST_CASE("a term is added to the mean loss, is reported, and pulls") {
+  LinearNet net(5, 3), plain(5, 3);
+  TensorSource source(table(4, 5), labels({0, 1, 2, 0}), {.batch = 4});
+  const LossTerm pull{"decay", [&](const StepView& step) {
+                        CHECK(step.output.shape() == Shape{4, 3});
+                        return sum(net.fc.weight.value() * net.fc.weight.value()) * 0.5;
+                      }};
+  const double rate = 0.1;
+  double squares = 0;
+  for (const float w : net.fc.weight.value().values<float>())
+    squares += static_cast<double>(w) * static_cast<double>(w);
+  optim::Sgd with(optim::param_groups(net, rate)), without(optim::param_groups(plain, rate));
+  const auto result = fit(net, with, source, nullptr, 3, {.epochs = 1, .terms = {pull}});
+  const auto bare = fit(plain, without, source, nullptr, 3, {.epochs = 1});
+  REQUIRE(result.log.epochs[0].extras.size() == 1);
+  CHECK(result.log.epochs[0].extras[0].first == "decay");
+  CHECK(result.log.epochs[0].extras[0].second == doctest::Approx(0.5 * squares));
+  CHECK(result.log.epochs[0].train_loss == doctest::Approx(bare.log.epochs[0].train_loss + 0.5 * squares));
+  const LinearNet start(5, 3);
+  for (size_t i = 0; i < 15; ++i) {
+    const auto value = [i](const LinearNet& n) { return static_cast<double>(n.fc.weight.value().values<float>()[i]); };
+    CHECK(value(net) == doctest::Approx(value(plain) - rate * value(start)).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("mixed batches are scored against class probabilities, as PyTorch does") {
+  LinearNet net(5, 3);
+  TensorSource source(table(4, 5), labels({0, 1, 2, 0}), {.batch = 4});
+  std::vector<int64_t> numbers;
+  FitOptions options{.epochs = 2};
+  options.loss.label_smoothing = 0.1;
+  options.on_batch = [&](Batch& batch, int64_t number) {
+    numbers.push_back(number);
+    batch.mixed = Tensor::zeros({4, 3});
+    for (int64_t i = 0; i < 4; ++i) batch.mixed.mutable_data<float>()[3 * i + batch.y.data<int32_t>()[i]] = 1;
+  };
+  optim::Sgd optimizer(optim::param_groups(net, 0));
+  const auto mixed = fit(net, optimizer, source, nullptr, 3, options);
+  CHECK(numbers == std::vector<int64_t>{0, 1});
+  options.on_batch = {};
+  const auto plain = fit(net, optimizer, source, nullptr, 3, options);
+  CHECK(mixed.log.epochs[0].train_loss == doctest::Approx(plain.log.epochs[0].train_loss).epsilon(1e-6));
 }

@@ -14,6 +14,7 @@ struct Batch {
   Tensor x;                      ///< [N, ...]
   Tensor y;                      ///< [N], i32
   std::vector<int64_t> indices;  ///< N positions in the data set
+  Tensor mixed = {};             ///< [N, C] f32, class probabilities where pictures were mixed; undefined otherwise
 };
 
 /// One pass over a source.

@@ -43,6 +43,13 @@ struct LoadReport {
 /// numbers. FormatError for an alias to nothing or in a circle. On an error the network is unchanged.
 LoadReport load_state_dict(nn::Module& net, const SafetensorsFile& file, const LoadOptions& options = {});
 
+/// Copies of all parameters and buffers, and back. They keep a network's best moment while training goes on.
+/// Errors: StateDictError, before anything is changed, when the copies are of another network.
+std::vector<NamedTensor> copy_weights(nn::Module& net);
+void restore_weights(nn::Module& net, const std::vector<NamedTensor>& copies);
+/// Each parameter and buffer of the network, and its copy. Errors: as restore_weights.
+std::vector<std::pair<Tensor, Tensor>> matched_copies(nn::Module& net, const std::vector<NamedTensor>& copies);
+
 }  // namespace tl::inline TL_ABI
 
 #if TL_HEADER_ONLY

@@ -274,4 +274,36 @@ TL_INLINE LoadReport load_state_dict(nn::Module& net, const SafetensorsFile& fil
   return report;
 }
 
+TL_INLINE std::vector<std::pair<Tensor, Tensor>> matched_copies(nn::Module& net,
+                                                                const std::vector<NamedTensor>& copies) {
+  std::map<std::string, Tensor> by_name;
+  for (const auto& copy : copies) by_name[copy.name] = copy.tensor;
+  std::vector<std::pair<Tensor, Tensor>> out;
+  const auto match = [&](const std::string& name, const Tensor& value) {
+    const auto found = by_name.find(name);
+    require<StateDictError>(found != by_name.end(), "restore_weights: there is no copy of ", name);
+    const Tensor& copy = found->second;
+    require<StateDictError>(copy.shape() == value.shape() && copy.dtype() == value.dtype(), "restore_weights: ", name,
+                            " is ", value.dtype(), " ", value.shape(), "; its copy ", copy.dtype(), " ", copy.shape());
+    out.emplace_back(value, copy);
+    by_name.erase(found);
+  };
+  for (const auto& p : nn::named_parameters(net)) match(p.name, p.parameter->value());
+  for (const auto& b : nn::named_buffers(net)) match(b.name, b.buffer->value());
+  require<StateDictError>(by_name.empty(), "restore_weights: the network has no ",
+                          by_name.empty() ? "" : by_name.begin()->first);
+  return out;
+}
+
+TL_INLINE std::vector<NamedTensor> copy_weights(nn::Module& net) {
+  std::vector<NamedTensor> out;
+  for (const auto& p : nn::named_parameters(net)) out.push_back({p.name, p.parameter->value().clone()});
+  for (const auto& b : nn::named_buffers(net)) out.push_back({b.name, b.buffer->value().clone()});
+  return out;
+}
+
+TL_INLINE void restore_weights(nn::Module& net, const std::vector<NamedTensor>& copies) {
+  for (const auto& [value, copy] : matched_copies(net, copies)) Tensor(value).copy_from(copy);
+}
+
 }  // namespace tl::inline TL_ABI

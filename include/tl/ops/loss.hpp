@@ -27,6 +27,12 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntr
 /// What the mean divides by: the sum of class weights of the rows that count.
 double cross_entropy_divisor(const Tensor& target, const CrossEntropyOptions& options = {});
 
+/// Cross-entropy of logits [N, C] against class probabilities target [N, C] (f32, rows that add up to 1):
+///   loss_r = -sum_c ((1 - s) target[r, c] + s / C) w[c] log p[r, c],  p = softmax(logits)
+/// The mean divides by N. ignore_index does not apply. Differentiable in logits, and in target when s is 0.
+/// Errors: ShapeError; DTypeError. PyTorch: cross_entropy with probabilities.
+Tensor soft_cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options = {});
+
 /// Mean (or sum) of (x - y)^2. Differentiable in both.
 Tensor mse_loss(const Tensor& x, const Tensor& y, LossReduction reduction = LossReduction::mean);
 

@@ -8,6 +8,7 @@
 #include "tl/ops/elementwise.hpp"
 #include "tl/ops/loss.hpp"
 #include "tl/ops/reduce.hpp"
+#include "tl/ops/softmax.hpp"
 
 namespace tl::inline TL_ABI {
 namespace detail {
@@ -190,6 +191,18 @@ TL_INLINE double cross_entropy_divisor(const Tensor& target, const CrossEntropyO
     divisor += weights.defined() ? weights.values<double>()[static_cast<size_t>(t)] : 1.0;
   }
   return divisor;
+}
+
+TL_INLINE Tensor soft_cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options) {
+  require<ShapeError>(logits.rank() == 2 && logits.shape() == target.shape(),
+                      "soft_cross_entropy: logits and target must be [N, C]; got ", logits.shape(), " and ",
+                      target.shape());
+  const double s = options.label_smoothing;
+  require<UsageError>(s >= 0 && s <= 1, "soft_cross_entropy: label_smoothing must be in [0, 1], got ", s);
+  Tensor wanted = target;
+  if (s > 0) wanted = wanted * (1 - s) + s / static_cast<double>(logits.size(1));
+  if (options.class_weight) wanted = wanted * options.class_weight;
+  return detail::reduce_loss(sum(-(wanted * log_softmax(logits)), {1}), options.reduction);
 }
 
 TL_INLINE Tensor mse_loss(const Tensor& x, const Tensor& y, LossReduction reduction) {

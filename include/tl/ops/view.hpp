@@ -23,6 +23,9 @@ Tensor transpose(const Tensor& x);
 /// Elements first, first + step, ... below last along one dimension. Copies. Negative bounds count from the end.
 Tensor slice(const Tensor& x, int axis, int64_t first, int64_t last, int64_t step = 1);
 
+/// The elements along one dimension in reverse order, as a mirrored picture [N, H, W, C] along axis 2. Copies.
+Tensor flip(const Tensor& x, int axis);
+
 /// Tensors side by side along one dimension.
 Tensor concat(std::span<const Tensor> parts, int axis);
 inline Tensor concat(std::initializer_list<Tensor> parts, int axis) {

@@ -81,7 +81,7 @@ struct Permute {
   }
 };
 
-/// A window of x, `step` apart along one axis; also the gradient of concat and pad.
+/// A window of x, `step` apart along one axis (-1: backwards from `first`); also the gradient of concat and pad.
 struct Slice {
   static constexpr std::string_view kName = "slice";
   int axis;
@@ -254,6 +254,11 @@ TL_INLINE Tensor slice(const Tensor& x, int axis, int64_t first, int64_t last, i
                       "slice: expected 0 <= first <= last <= ", size, " and step >= 1 along axis ", axis, " of ",
                       x.shape(), "; got ", first, ", ", last, ", ", step);
   return apply(detail::Slice{d, first, (last - first + step - 1) / step, step, {}}, x);
+}
+
+TL_INLINE Tensor flip(const Tensor& x, int axis) {
+  const int d = x.shape().axis(axis, "flip");
+  return apply(detail::Slice{d, x.size(d) - 1, x.size(d), -1, {}}, x);
 }
 
 TL_INLINE Tensor concat(std::span<const Tensor> parts, int axis) {

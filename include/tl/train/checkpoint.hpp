@@ -6,7 +6,6 @@
 
 #include "tl/core/random.hpp"
 #include "tl/io/state_dict.hpp"
-#include "tl/nn/module.hpp"
 #include "tl/optim/optimizer.hpp"
 #include "tl/train/log.hpp"
 #include "tl/train/metrics.hpp"
@@ -15,14 +14,16 @@ namespace tl::inline TL_ABI {
 
 /// Where a run stands, down to the batch.
 struct TrainState {
-  int64_t epoch = 0;    ///< complete ones
-  int64_t batch = 0;    ///< of the current epoch, done
-  int64_t step = 0;     ///< optimizer steps in all
-  Mean loss, accuracy;  ///< of the current epoch so far
+  int64_t epoch = 0;                  ///< complete ones
+  int64_t batch = 0;                  ///< of the current epoch, done
+  int64_t step = 0;                   ///< optimizer steps in all
+  Mean loss, accuracy;                ///< of the current epoch so far
+  std::map<std::string, Mean> terms;  ///< of the loss, by name, of the current epoch so far
   double best = kNoValue;
   int64_t best_epoch = 0;
   RunLog log;
-  std::vector<NamedTensor> best_weights;  ///< copies, buffers included
+  std::vector<NamedTensor> best_weights;   ///< copies, buffers included
+  std::vector<optim::NamedState> average;  ///< of the weights, if one is kept
 };
 
 /// Writes network, optimizer, position, random state, history and the best weights so far to one file, atomically.
@@ -33,11 +34,6 @@ void save_checkpoint(const std::string& path, nn::Module& net, optim::Optimizer&
 /// Errors: IoError, FormatError; StateDictError when the file is of another network or optimizer. After an error all is
 /// as it was.
 TrainState load_checkpoint(const std::string& path, nn::Module& net, optim::Optimizer& optimizer);
-
-/// Copies of all parameters and buffers, and back. They keep a network's best moment while training goes on.
-/// Errors: StateDictError, before anything is changed, when the copies are of another network.
-std::vector<NamedTensor> copy_weights(nn::Module& net);
-void restore_weights(nn::Module& net, const std::vector<NamedTensor>& copies);
 
 }  // namespace tl::inline TL_ABI
 

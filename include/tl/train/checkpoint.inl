@@ -18,40 +18,7 @@ TL_INLINE double from_bits(const nlohmann::json& json) {
   return std::bit_cast<double>(std::stoull(json.get<std::string>()));
 }
 
-/// Each parameter and buffer beside its copy. Errors: StateDictError unless all have one and none is left over.
-TL_INLINE std::vector<std::pair<Tensor, Tensor>> matched_copies(nn::Module& net,
-                                                                const std::vector<NamedTensor>& copies) {
-  std::map<std::string, Tensor> by_name;
-  for (const auto& copy : copies) by_name[copy.name] = copy.tensor;
-  std::vector<std::pair<Tensor, Tensor>> out;
-  const auto match = [&](const std::string& name, const Tensor& value) {
-    const auto found = by_name.find(name);
-    require<StateDictError>(found != by_name.end(), "restore_weights: there is no copy of ", name);
-    const Tensor& copy = found->second;
-    require<StateDictError>(copy.shape() == value.shape() && copy.dtype() == value.dtype(), "restore_weights: ", name,
-                            " is ", value.dtype(), " ", value.shape(), "; its copy ", copy.dtype(), " ", copy.shape());
-    out.emplace_back(value, copy);
-    by_name.erase(found);
-  };
-  for (const auto& p : nn::named_parameters(net)) match(p.name, p.parameter->value());
-  for (const auto& b : nn::named_buffers(net)) match(b.name, b.buffer->value());
-  require<StateDictError>(by_name.empty(), "restore_weights: the network has no ",
-                          by_name.empty() ? "" : by_name.begin()->first);
-  return out;
-}
-
 }  // namespace detail
-
-TL_INLINE std::vector<NamedTensor> copy_weights(nn::Module& net) {
-  std::vector<NamedTensor> out;
-  for (const auto& p : nn::named_parameters(net)) out.push_back({p.name, p.parameter->value().clone()});
-  for (const auto& b : nn::named_buffers(net)) out.push_back({b.name, b.buffer->value().clone()});
-  return out;
-}
-
-TL_INLINE void restore_weights(nn::Module& net, const std::vector<NamedTensor>& copies) {
-  for (const auto& [value, copy] : detail::matched_copies(net, copies)) Tensor(value).copy_from(copy);
-}
 
 TL_INLINE void save_checkpoint(const std::string& path, nn::Module& net, optim::Optimizer& optimizer,
                                const TrainState& state) {
@@ -62,9 +29,13 @@ TL_INLINE void save_checkpoint(const std::string& path, nn::Module& net, optim::
   add("net/", copy_weights(net));
   add("optimizer/", optimizer.state());
   add("best/", state.best_weights);
+  add("average/", state.average);
   const Generator::State random = default_generator().state();
   nlohmann::json rates = nlohmann::json::array();
   for (const auto& group : optimizer.groups()) rates.push_back({group.name, detail::bits_of(group.rate)});
+  nlohmann::json terms = nlohmann::json::array();
+  for (const auto& [name, mean] : state.terms)
+    terms.push_back({name, detail::bits_of(mean.sum()), detail::bits_of(mean.weight())});
   const nlohmann::json position = {
       {"epoch", state.epoch},
       {"batch", state.batch},
@@ -75,6 +46,7 @@ TL_INLINE void save_checkpoint(const std::string& path, nn::Module& net, optim::
       {"best_epoch", state.best_epoch},
       {"random", {std::to_string(random.seed), std::to_string(random.position)}},
       {"rates", rates},
+      {"terms", terms},
       {"frozen", frozen_names(net)},
       {"log", state.log.to_json()}};
   write_safetensors(path, std::move(tensors),
@@ -108,6 +80,9 @@ TL_INLINE TrainState load_checkpoint(const std::string& path, nn::Module& net, o
     state.log = RunLog::from_json(position.at("log").get<std::string>(), path);
     for (const auto& [name, bits] : position.at("rates").get<std::vector<std::pair<std::string, std::string>>>())
       rates[name] = detail::from_bits(bits);
+    using Term = std::tuple<std::string, std::string, std::string>;  // name, and the bits of a mean
+    for (const auto& [name, sum, weight] : position.at("terms").get<std::vector<Term>>())
+      state.terms[name] = Mean::restored(detail::from_bits(sum), detail::from_bits(weight));
   } catch (const std::logic_error&) {  // a number that is none
     throw FormatError(path, "__metadata__ position", 8, "holds something that is no number");
   } catch (const nlohmann::json::exception& error) {
@@ -120,10 +95,11 @@ TL_INLINE TrainState load_checkpoint(const std::string& path, nn::Module& net, o
   for (const auto& [name, unused] : file.entries()) {
     if (name.starts_with("net/")) weights.push_back({name.substr(4), file.tensor(name)});
     if (name.starts_with("best/")) state.best_weights.push_back({name.substr(5), file.tensor(name).clone()});
+    if (name.starts_with("average/")) state.average.push_back({name.substr(8), file.tensor(name).clone()});
     if (name.starts_with("optimizer/")) moments.push_back({name.substr(10), file.tensor(name)});
   }
-  if (!state.best_weights.empty()) (void)detail::matched_copies(net, state.best_weights);
-  (void)detail::matched_copies(net, weights);
+  if (!state.best_weights.empty()) (void)matched_copies(net, state.best_weights);
+  (void)matched_copies(net, weights);
   const std::vector<std::string> frozen_before = frozen_names(net);
   set_frozen_names(net, frozen);
   try {

@@ -1,53 +1,37 @@
-// The training loop, and evaluation.
+// The training loop.
 #pragma once
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "tl/data/loader.hpp"
-#include "tl/ops/loss.hpp"
-#include "tl/optim/optimizer.hpp"
+#include "tl/optim/average.hpp"
 #include "tl/optim/schedule.hpp"
 #include "tl/train/checkpoint.hpp"
-#include "tl/train/log.hpp"
-#include "tl/train/metrics.hpp"
-#include "tl/train/progress.hpp"
+#include "tl/train/objective.hpp"
 
 namespace tl::inline TL_ABI {
 
-/// What a network said to one sample.
-struct SampleResult {
-  int64_t index;  ///< position in the data set
-  int64_t truth, predicted;
-  double probability;  ///< of the predicted class
-};
-
-struct Evaluation {
-  double loss = kNoValue, accuracy = kNoValue;
-  ConfusionMatrix confusion{0};
-  std::vector<SampleResult> samples;
-};
-
-/// How a batch becomes logits. The default is the whole network; with features extracted once, its head alone.
-using Forward = std::function<Tensor(const Tensor&)>;
-
-/// Loss (without smoothing or class weights) and accuracy over a source, in evaluation mode and without gradients;
-/// samples with the label -100 have none and do not count. The network's mode is restored afterwards. Two calls give
-/// the same bits.
-Evaluation evaluate(nn::Module& net, BatchSource& source, int64_t classes, const Forward& forward = {},
-                    Progress* progress = nullptr);
-
 struct FitOptions {
   int64_t epochs = 10;
-  optim::Schedule schedule = optim::constant();  ///< factor for each optimizer step, counted from 0 over the whole run
-  CrossEntropyOptions loss = CrossEntropyOptions();  // not {}, about which g++ 12 warns in every caller
+  /// Factor for each optimizer step, counted from 0 over the whole run, of groups without a schedule of their own.
+  optim::Schedule schedule = optim::constant();
+  std::optional<optim::ReduceOnPlateau> plateau = {};  ///< of the validation loss, besides the schedule
+  CrossEntropyOptions loss = CrossEntropyOptions();    // not {}, about which g++ 12 warns in every caller
+  std::vector<LossTerm> terms = {};                    ///< added to the mean loss of each batch
   int64_t accumulate = 1;      ///< micro-batches of one step; the gradient is that of the batch they make together
   double clip_norm = 0;        ///< limit of the gradients' common norm; 0: none
   int64_t validate_every = 1;  ///< epochs; the last epoch is always validated
   bool keep_best = false;      ///< end with the weights of the best validation accuracy instead of the last ones
+  int64_t patience = 0;        ///< stop after so many epochs without a better validation accuracy; 0: never
+  double average = 0;  ///< decay of the weights' moving average, which is validated and kept instead of them; 0: none
   Forward forward = {};
-  std::function<void(int64_t epoch)> before_epoch = {};  ///< such as unfreezing the next stage; epochs count from 0
+  Forward validation_forward = {};  ///< empty: `forward`; with_flips(...), say
+  /// Changes a training batch before it is used, such as mixup; `number` counts batches over the whole run from 0. Its
+  /// randomness should come from (seed, number) alone, so that a resumed run goes on with the same.
+  std::function<void(Batch& batch, int64_t number)> on_batch = {};
+  /// Before an epoch, counted from 0, with what happened so far: unfreezing the next stage, say.
+  std::function<void(int64_t epoch, const RunLog& log)> before_epoch = {};
   std::string checkpoint = {};   ///< file to write after each epoch, and to go on from if it is there; empty: none
   int64_t checkpoint_steps = 0;  ///< also after so many steps; 0: only after epochs
   int64_t stop_after_steps =
@@ -67,13 +51,15 @@ struct FitResult {
   std::vector<NamedTensor> best_weights;
 };
 
-/// Trains with cross-entropy.
+/// Trains `net` to minimise `objective` (or cross-entropy over `classes`) over the batches of `train`.
 ///
 /// Batches whose samples are all ignored count for nothing. The loss of a step divides once by the sum of weights of
 /// all its micro-batches (FR07, FR08). A loss that is NaN or infinite stops with a NumericError that names the first
 /// layer whose output is, and leaves the parameters of the last good step; running statistics have seen the batch.
 /// Validation picks the best epoch; equal ones keep the earlier. With a checkpoint a run that was cut anywhere goes on
 /// and ends with the same bits as one that was not.
+FitResult fit(nn::Module& net, optim::Optimizer& optimizer, BatchSource& train, BatchSource* validation,
+              const Objective& objective, const FitOptions& options = {});
 FitResult fit(nn::Module& net, optim::Optimizer& optimizer, BatchSource& train, BatchSource* validation,
               int64_t classes, const FitOptions& options = {});
 

@@ -53,63 +53,51 @@ TL_INLINE void scale_gradients(optim::Optimizer& optimizer, double factor) {
     }
 }
 
-TL_INLINE Device device_of(nn::Module& net) {
-  const auto parameters = nn::named_parameters(net);
-  return parameters.empty() ? kCpu : parameters[0].parameter->value().device();
-}
-
-/// Share of a batch's labelled samples that the logits get right, with their number.
-TL_INLINE Accuracy accuracy_of(const Tensor& logits, const Tensor& labels, int32_t ignored) {
-  const Tensor host = logits.detach().to(kCpu).to(DType::f32);
-  Accuracy out;
-  for (int64_t i = 0; i < labels.numel(); ++i) {
-    const auto row =
-        host.values<float>().subspan(static_cast<size_t>(i * host.size(1)), static_cast<size_t>(host.size(1)));
-    const int32_t truth = labels.data<int32_t>()[i];
-    if (truth != ignored) out.add(predicted_class(row) == truth);
-  }
-  return out;
-}
-
-/// The whole network, in this thread's precision.
-TL_INLINE Forward whole(nn::Module& net) {
-  return [&net](const Tensor& x) { return net(in_precision(x)); };
-}
-
 /// The state of one call of fit.
 class FitRun {
  public:
-  FitRun(nn::Module& net, optim::Optimizer& optimizer, BatchSource& train, BatchSource* validation, int64_t classes,
-         const FitOptions& options)
+  FitRun(nn::Module& net, optim::Optimizer& optimizer, BatchSource& train, BatchSource* validation,
+         const Objective& objective, const FitOptions& options)
       : net_(net),
         optimizer_(optimizer),
         train_(train),
         validation_(validation),
-        classes_(classes),
+        objective_(objective),
         options_(options),
         forward_(options.forward ? options.forward : whole(net)),
         device_(device_of(net)) {
     require<UsageError>(options.epochs >= 0 && options.accumulate >= 1 && options.validate_every >= 1,
                         "fit: epochs must be at least 0, accumulate and validate_every at least 1; got ",
                         options.epochs, ", ", options.accumulate, " and ", options.validate_every);
+    require<UsageError>(validation || (options.patience == 0 && !options.plateau),
+                        "fit: patience and plateau look at validation, and there is no source for it");
     state_.log.name = options.name;
     state_.log.seed = options.seed;
     if (!options.checkpoint.empty() && std::filesystem::exists(options.checkpoint))
       state_ = load_checkpoint(options.checkpoint, net, optimizer);
+    if (options.average > 0) {
+      average_.emplace(net, options.average);
+      if (!state_.average.empty()) average_->load_state(state_.average);
+    }
   }
 
   FitResult run() {
     Progress progress(options_.screen, {.epochs = options_.epochs, .first_epoch = state_.epoch + 1});
-    while (state_.epoch < options_.epochs) {
-      if (state_.batch == 0 && options_.before_epoch) options_.before_epoch(state_.epoch);
+    while (state_.epoch < options_.epochs && !out_of_patience()) {
+      if (state_.batch == 0 && options_.before_epoch) options_.before_epoch(state_.epoch, state_.log);
       if (!train_epoch(progress)) return result(false);
       finish_epoch(progress);
     }
+    if (average_) average_->swap();
     if (options_.keep_best && !state_.best_weights.empty()) restore_weights(net_, state_.best_weights);
     return result(true);
   }
 
  private:
+  bool out_of_patience() const {
+    return options_.patience > 0 && state_.best_epoch > 0 && state_.epoch - state_.best_epoch >= options_.patience;
+  }
+
   /// False when the call has made as many steps as it may.
   bool train_epoch(Progress& progress) {
     net_.train();
@@ -122,6 +110,8 @@ class FitRun {
     optimizer_.zero_grad();
     while (stream->next(batch)) {
       ++gathered;
+      if (options_.on_batch && !batch.indices.empty())
+        options_.on_batch(batch, state_.epoch * batches + state_.batch + gathered - 1);
       if (!batch.indices.empty()) divisor += backward(batch, progress);
       if (gathered < options_.accumulate && state_.batch + gathered < batches) continue;
       if (divisor > 0) update(divisor, batch);
@@ -133,31 +123,51 @@ class FitRun {
     return true;
   }
 
+  /// From x, targets, and last the divisor of the batch and the gradient of its summed loss: output, summed loss, and
+  /// the value of each term; adds to the parameters' gradients.
+  std::vector<Tensor> pass(const std::vector<Tensor>& in) {
+    const std::vector<Tensor> targets(in.begin() + 1, in.end() - 2);
+    const Tensor output = cast(forward_(in[0]), DType::f32);
+    objective_.check(output);
+    Tensor loss = objective_.loss(output, targets);
+    std::vector<Tensor> out{output, loss};
+    for (const LossTerm& term : options_.terms) {
+      out.push_back(term.value({in[0], output, targets}));
+      loss = loss + out.back() * in[in.size() - 2];
+    }
+    loss.backward(in.back());
+    return out;
+  }
+
   /// Adds the batch's summed loss to the gradients; returns what the mean divides by.
   double backward(const Batch& batch, Progress& progress) {
-    CrossEntropyOptions loss_options = options_.loss;
-    loss_options.reduction = LossReduction::sum;
-    const double divisor = cross_entropy_divisor(batch.y, loss_options);
-    const Tensor x = batch.x.to(device_), y = batch.y.to(device_);
-    const Tensor logits = cast(forward_(x), DType::f32);
-    require<ShapeError>(logits.rank() == 2 && logits.size(1) == classes_, "fit: the network must give [N, ", classes_,
-                        "] logits; got ", logits.shape());
-    Tensor loss = cross_entropy(logits, y, loss_options);
-    const double total = loss.item();
+    const double divisor = objective_.divisor(batch);
+    if (divisor <= 0) {  // nothing to learn, and no gradient: terms alone don't make a step
+      progress.step(static_cast<int64_t>(batch.indices.size()), state_.loss.value(), state_.accuracy.value());
+      return 0;
+    }
+    const Tensor x = batch.x.to(device_);
+    std::vector<Tensor> in{x};
+    for (const Tensor& target : objective_.targets(batch)) in.push_back(target.to(device_));
+    in.push_back(Tensor::scalar(divisor, DType::f32, device_));
+    // One micro-batch is divided here; several only when all of them have come, once, by their common sum.
+    in.push_back(Tensor::scalar(options_.accumulate == 1 ? 1 / divisor : 1, DType::f32, device_));
+    const auto out = pass(in);
+    const Tensor &output = out[0], &loss = out[1];
+    double total = loss.item() / divisor;
+    for (size_t i = 0; i < options_.terms.size(); ++i) {
+      const double value = out[2 + i].item();
+      state_.terms[options_.terms[i].name].add(value, divisor);
+      total += value;
+    }
     require<NumericError>(std::isfinite(total), "fit: the loss became ", total, " in epoch ", state_.epoch + 1,
                           ", step ", state_.step + 1, "; ",
                           std::isfinite(total) ? "" : first_bad_layer(net_, forward_, x),
                           ". Hint: a smaller rate, a warm-up, or clip_norm.");
-    const auto samples = static_cast<int64_t>(batch.indices.size());
-    if (divisor > 0) {
-      state_.loss.add(total / divisor, divisor);
-      // One micro-batch is divided here; several only when all of them have come, once, by their common sum.
-      if (options_.accumulate == 1) loss = loss * (1 / divisor);
-      loss.backward();
-    }
-    const Accuracy accuracy = accuracy_of(logits, batch.y, options_.loss.ignore_index);
+    state_.loss.add(total, divisor);
+    const Accuracy accuracy = objective_.accuracy(output, batch);
     state_.accuracy.add(accuracy.value(), static_cast<double>(accuracy.count()));
-    progress.step(samples, state_.loss.value(), state_.accuracy.value());
+    progress.step(static_cast<int64_t>(batch.indices.size()), state_.loss.value(), state_.accuracy.value());
     return divisor;
   }
 
@@ -169,9 +179,19 @@ class FitRun {
                             state_.epoch + 1, ", step ", state_.step + 1, "; ",
                             std::isfinite(norm) ? "" : first_bad_layer(net_, forward_, batch.x.to(device_)));
     }
-    optimizer_.step(options_.schedule(state_.step));
+    optimizer_.step(schedule(), state_.step);
     optimizer_.zero_grad();
+    if (average_) average_->update();
     ++state_.step;
+  }
+
+  /// The run's schedule, times what a plateau makes of the epochs so far.
+  optim::Schedule schedule() const {
+    if (!options_.plateau) return options_.schedule;
+    std::vector<double> losses;
+    for (const EpochRecord& epoch : state_.log.epochs)
+      if (std::isfinite(epoch.val_loss)) losses.push_back(epoch.val_loss);
+    return [this, factor = options_.plateau->factor(losses)](int64_t step) { return options_.schedule(step) * factor; };
   }
 
   void finish_epoch(Progress& progress) {
@@ -181,17 +201,24 @@ class FitRun {
     const bool validate = validation_ && (last || (state_.epoch + 1) % options_.validate_every == 0);
     if (validate) {
       progress.start_phase(state_.epoch + 1, "validate", validation_->batches());
-      const Evaluation evaluation = evaluate(net_, *validation_, classes_, forward_, &progress);
-      record.val_loss = evaluation.loss;
-      record.val_accuracy = evaluation.accuracy;
-      if (better(evaluation.accuracy, state_.best)) {
-        state_.best = evaluation.accuracy;
+      if (average_) average_->swap();
+      const Validation validated = objective_.validate(
+          net_, *validation_, options_.validation_forward ? options_.validation_forward : forward_, &progress);
+      record.val_loss = validated.loss;
+      record.val_accuracy = validated.accuracy;
+      record.extras = validated.extras;
+      if (better(validated.accuracy, state_.best)) {
+        state_.best = validated.accuracy;
         state_.best_epoch = state_.epoch + 1;
         state_.best_weights = copy_weights(net_);
       }
+      if (average_) average_->swap();
     }
-    const double factor = options_.schedule(std::max<int64_t>(state_.step - 1, 0));
-    for (const auto& group : optimizer_.groups()) record.rates.emplace_back(group.name, group.rate * factor);
+    for (const auto& [name, value] : state_.terms) record.extras.emplace_back(name, value.value());
+    for (const auto& extra : objective_.extras()) record.extras.push_back(extra);
+    for (const auto& group : optimizer_.groups())
+      record.rates.emplace_back(group.name,
+                                group.rate * group.factor(schedule(), std::max<int64_t>(state_.step - 1, 0)));
     record.seconds = epoch_watch_.seconds();
     epoch_watch_ = Stopwatch();
     record.peak_bytes = memory_stats(device_.type).peak_bytes;
@@ -202,12 +229,15 @@ class FitRun {
     ++state_.epoch;
     state_.batch = 0;
     state_.loss = state_.accuracy = Mean();
+    state_.terms.clear();
     checkpoint();
     progress.finish_epoch(summary);
   }
 
   void checkpoint() {
-    if (!options_.checkpoint.empty()) save_checkpoint(options_.checkpoint, net_, optimizer_, state_);
+    if (options_.checkpoint.empty()) return;
+    if (average_) state_.average = average_->state();
+    save_checkpoint(options_.checkpoint, net_, optimizer_, state_);
   }
 
   FitResult result(bool finished) {
@@ -226,57 +256,26 @@ class FitRun {
   optim::Optimizer& optimizer_;
   BatchSource& train_;
   BatchSource* validation_;
-  int64_t classes_;
+  const Objective& objective_;
   const FitOptions& options_;
   Forward forward_;
   Device device_;
   TrainState state_;
+  std::optional<optim::WeightAverage> average_;
   int64_t steps_ = 0;
   Stopwatch epoch_watch_;
 };
 
 }  // namespace detail
 
-TL_INLINE Evaluation evaluate(nn::Module& net, BatchSource& source, int64_t classes, const Forward& forward,
-                              Progress* progress) {
-  const nn::ModeScope evaluation_mode(net, false);
-  const NoGrad no_grad;
-  const Device device = detail::device_of(net);
-  Evaluation out;
-  out.confusion = ConfusionMatrix(classes);
-  Mean loss;
-  Accuracy accuracy;
-  const auto stream = source.epoch(0);
-  Batch batch;
-  while (stream->next(batch)) {
-    if (batch.indices.empty()) continue;
-    const Tensor x = batch.x.to(device);
-    const Tensor logits = cast((forward ? forward : detail::whole(net))(x), DType::f32);
-    require<ShapeError>(logits.rank() == 2 && logits.size(1) == classes, "evaluate: the network must give [N, ",
-                        classes, "] logits; got ", logits.shape());
-    const Tensor losses = cross_entropy(logits, batch.y.to(device), {.reduction = LossReduction::none}).to(kCpu);
-    const Tensor probabilities = softmax(logits).to(kCpu);
-    for (int64_t i = 0; i < batch.y.numel(); ++i) {
-      const auto row =
-          probabilities.values<float>().subspan(static_cast<size_t>(i * classes), static_cast<size_t>(classes));
-      const int64_t truth = batch.y.data<int32_t>()[i], predicted = predicted_class(row);
-      if (truth == CrossEntropyOptions().ignore_index) continue;
-      out.samples.push_back({batch.indices[static_cast<size_t>(i)], truth, predicted,
-                             static_cast<double>(row[static_cast<size_t>(predicted)])});
-      out.confusion.add(truth, predicted);
-      accuracy.add(truth == predicted);
-      loss.add(static_cast<double>(losses.data<float>()[i]));
-    }
-    if (progress) progress->step(batch.y.numel(), loss.value(), accuracy.value());
-  }
-  out.loss = loss.value();
-  out.accuracy = accuracy.value();
-  return out;
+TL_INLINE FitResult fit(nn::Module& net, optim::Optimizer& optimizer, BatchSource& train, BatchSource* validation,
+                        const Objective& objective, const FitOptions& options) {
+  return detail::FitRun(net, optimizer, train, validation, objective, options).run();
 }
 
 TL_INLINE FitResult fit(nn::Module& net, optim::Optimizer& optimizer, BatchSource& train, BatchSource* validation,
                         int64_t classes, const FitOptions& options) {
-  return detail::FitRun(net, optimizer, train, validation, classes, options).run();
+  return fit(net, optimizer, train, validation, Classification(classes, options.loss), options);
 }
 
 }  // namespace tl::inline TL_ABI

@@ -1,59 +1,17 @@
 // Definitions of train/strategies.hpp.
 #pragma once
 #include <filesystem>
-#include <optional>
 
 #include "tl/core/stopwatch.hpp"
 #include "tl/nn/freeze.hpp"
+#include "tl/nn/init.hpp"
 #include "tl/train/strategies.hpp"
 #include "tl/transfer/features.hpp"
+#include "tl/transfer/interpolate.hpp"
+#include "tl/transfer/surgery.hpp"
 
 namespace tl::inline TL_ABI {
 namespace detail {
-
-struct Recipe {
-  int64_t epochs;
-  double rate, backbone_factor, layer_decay;
-};
-
-TL_INLINE Recipe recipe_of(Strategy strategy, const StrategyOptions& options) {
-  Recipe recipe{10, 1e-3, 1.0, 1.0};
-  if (strategy == Strategy::features) recipe = {60, 3e-3, 1.0, 1.0};
-  if (strategy == Strategy::finetune) recipe = {10, 2e-4, 0.1, 0.8};
-  if (options.epochs > 0) recipe.epochs = options.epochs;
-  if (options.rate > 0) recipe.rate = options.rate;
-  if (options.backbone_factor > 0) recipe.backbone_factor = options.backbone_factor;
-  if (options.layer_decay > 0) recipe.layer_decay = options.layer_decay;
-  return recipe;
-}
-
-/// The head learns with the recipe's rate, the stage below it with a share of that, and so on towards the input.
-TL_INLINE std::vector<optim::ParamGroup> groups_of(models::ImageClassifier& net, const Recipe& recipe,
-                                                   double weight_decay) {
-  const auto stages = net.stages();
-  std::vector<optim::GroupSpec> specs{{stages.back(), recipe.rate, weight_decay}};
-  double rate = recipe.rate * recipe.backbone_factor;
-  for (size_t i = stages.size() - 1; i-- > 0; rate *= recipe.layer_decay)
-    specs.push_back({stages[i], rate, weight_decay});
-  return optim::param_groups(net, specs);
-}
-
-TL_INLINE FitOptions fit_options(const Recipe& recipe, const StrategyOptions& options, int64_t batches,
-                                 Strategy strategy) {
-  FitOptions fit;
-  fit.epochs = recipe.epochs;
-  fit.schedule = optim::one_cycle(std::max<int64_t>(recipe.epochs * batches, 1));
-  fit.loss.label_smoothing = options.label_smoothing >= 0     ? options.label_smoothing
-                             : strategy == Strategy::finetune ? 0.1
-                                                              : 0.0;
-  fit.checkpoint = options.checkpoint;
-  fit.keep_best = options.keep_best;
-  fit.validate_every = options.validate_every;
-  fit.screen = options.screen;
-  fit.name = std::string(name_of(strategy));
-  fit.seed = options.seed;
-  return fit;
-}
 
 /// The backbone's features of a view, also of its mirrored pictures.
 TL_INLINE FeatureSet features_of(models::ImageClassifier& net, const View& view, bool mirrored,
@@ -68,42 +26,226 @@ TL_INLINE FeatureSet features_of(models::ImageClassifier& net, const View& view,
       net, loader, [&](const Tensor& x) { return net.features(x); }, [&](int64_t samples) { progress.step(samples); });
 }
 
-/// Trains the head alone, on features that are computed once.
-TL_INLINE FitResult train_head(models::ImageClassifier& net, const View& train, const View* validation, int64_t classes,
-                               const Recipe& recipe, const StrategyOptions& options) {
-  freeze_all_but(net, net.head_name());
-  FeatureSet known = features_of(net, train, false, options);
-  if (options.augment) known = append(known, features_of(net, train, true, options));
-  std::optional<TensorSource> checked;
-  if (validation) {
-    const FeatureSet unseen = features_of(net, *validation, false, options);
-    checked.emplace(unseen.x, unseen.y, LoaderOptions{.batch = 256});
-  }
-  TensorSource source(known.x, known.y, {.batch = options.batch, .shuffle = true, .seed = options.seed});
-  optim::AdamW optimizer(optim::param_groups(net, recipe.rate, options.weight_decay));
-  FitOptions fit_with = fit_options(recipe, options, source.batches(), Strategy::features);
-  fit_with.forward = [&net](const Tensor& x) { return net.classify(x); };
-  return fit(net, optimizer, source, checked ? &*checked : nullptr, classes, fit_with);
+/// The caller's value where he gave one.
+template <class T>
+T chosen(T given, T otherwise) {
+  return given > 0 ? given : otherwise;
+}
+
+/// A head on a known backbone: what strategies begin with that let the backbone learn.
+TL_INLINE void fit_head_first(TransferRun& run) {
+  if (run.options().head_first && !run.resumed()) run.train_head({.validated = false});
+}
+
+TL_INLINE FitResult scratch(TransferRun& run) {
+  run.start_from_scratch();
+  return run.fine_tune(
+      {.rate = 1e-3, .backbone_factor = 1, .layer_decay = 1, .label_smoothing = 0, .freeze_norms = false});
+}
+
+TL_INLINE FitResult features(TransferRun& run) { return run.train_head(); }
+
+TL_INLINE FitResult finetune(TransferRun& run) {
+  fit_head_first(run);
+  return run.fine_tune();
+}
+
+/// Kumar et al., "Fine-tuning can distort pretrained features and underperform out-of-distribution", 2022: the head to
+/// its optimum, then all layers with one small rate.
+TL_INLINE FitResult lp_ft(TransferRun& run) {
+  if (!run.resumed()) run.train_head({.epochs = 100, .validated = false});
+  return run.fine_tune({.rate = 5e-5, .backbone_factor = 1, .layer_decay = 1});
+}
+
+TL_INLINE FitResult gradual(TransferRun& run) {
+  fit_head_first(run);
+  const int64_t steps = chosen<int64_t>(run.options().epochs, FineTunePhase().epochs) * run.batches();
+  return run.fine_tune({.rate = 3e-4,
+                        .schedule = optim::slanted_triangular(std::max<int64_t>(steps, 1)),
+                        .unfreeze = run.options().unfreeze});
+}
+
+TL_INLINE FitResult surgical(TransferRun& run) {
+  fit_head_first(run);
+  const auto norms = run.gradient_norms();
+  std::vector<size_t> order(norms.size() - 1);  // without the head, which learns anyway
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return norms[a] > norms[b]; });
+  const auto stages = run.net().stages();
+  const auto keep =
+      static_cast<size_t>(std::clamp<int64_t>(run.options().surgical_stages, 1, run.net().stages().size()));
+  for (size_t rank = keep; rank < order.size(); ++rank)
+    for (const auto& glob : stages[order[rank]]) freeze(run.net(), glob);
+  return run.fine_tune({.backbone_factor = 1, .layer_decay = 1});
+}
+
+TL_INLINE FitResult wise_ft(TransferRun& run) {
+  run.train_head({.epochs = 100, .validated = false});
+  const auto probed = copy_weights(run.net());
+  FitResult result = run.fine_tune({.rate = 5e-5, .backbone_factor = 1, .layer_decay = 1});
+  interpolate_weights(run.net(), probed, run.options().alpha);
+  run.validate_again(result);
+  return result;
+}
+
+/// Errors: UsageError unless both views are of the same two classes or more, and all classes have training pictures.
+TL_INLINE void check_classes(const View& train, const View& validation) {
+  const auto &names = train.data->classes(), &others = validation.data->classes();
+  require<UsageError>(names.size() >= 2, "train_with_strategy: there is one class, \"", names.empty() ? "" : names[0],
+                      "\". Hint: telling classes apart takes at least two folders of pictures.");
+  for (const auto& name : names)
+    require<UsageError>(std::find(others.begin(), others.end(), name) != others.end(),
+                        "train_with_strategy: the class \"", name, "\" is in train and not in val");
+  require<UsageError>(names == others, "train_with_strategy: val has ", others.size(), " classes and train ",
+                      names.size(), ", or in another order");
+  std::vector<int64_t> counts(names.size());
+  for (const int64_t i : train.indices) ++counts[static_cast<size_t>(train.data->label(i))];
+  for (size_t c = 0; c < counts.size(); ++c)
+    require<UsageError>(counts[c] > 0, "train_with_strategy: the class \"", names[c],
+                        "\" has no training picture. Hint: remove the folder or add pictures.");
 }
 
 }  // namespace detail
 
-TL_INLINE std::string_view name_of(Strategy strategy) {
-  switch (strategy) {
-    case Strategy::scratch:
-      return "scratch";
-    case Strategy::features:
-      return "features";
-    case Strategy::finetune:
-      return "finetune";
-  }
-  return "?";
+TL_INLINE TransferRun::TransferRun(models::ImageModel& model, const View& train, const View& validation,
+                                   const StrategyOptions& options)
+    : model_(model),
+      train_(train),
+      validation_(validation),
+      options_(options),
+      resumed_(!options.checkpoint.empty() && std::filesystem::exists(options.checkpoint)) {}
+
+TL_INLINE int64_t TransferRun::batches() const {
+  return (static_cast<int64_t>(train_.indices.size()) + options_.batch - 1) / options_.batch;
 }
 
-TL_INLINE Strategy parse_strategy(std::string_view name) {
-  for (const Strategy strategy : {Strategy::scratch, Strategy::features, Strategy::finetune})
-    if (name == name_of(strategy)) return strategy;
-  fail<UsageError>("strategy: expected scratch, features or finetune; got \"", name, "\"");
+TL_INLINE FitOptions TransferRun::common() const {
+  FitOptions fit;
+  fit.checkpoint = options_.checkpoint;
+  fit.keep_best = options_.keep_best;
+  fit.validate_every = options_.validate_every;
+  fit.patience = options_.patience;
+  fit.average = options_.average;
+  fit.screen = options_.screen;
+  fit.seed = options_.seed;
+  return fit;
+}
+
+TL_INLINE void TransferRun::start_from_scratch() { model_.net = models::create(model_.info.arch, model_.info.options); }
+
+TL_INLINE FitResult TransferRun::train_head(const HeadPhase& phase) {
+  const auto frozen = frozen_names(net());
+  freeze_all_but(net(), net().head_name());
+  StrategyOptions quiet = options_;
+  if (!phase.validated) quiet.screen = {};
+  FeatureSet known = detail::features_of(net(), train_, false, quiet);
+  if (options_.augment) known = append(known, detail::features_of(net(), train_, true, quiet));
+  TensorSource source(known.x, known.y, {.batch = options_.batch, .shuffle = true, .seed = options_.seed});
+
+  FitOptions with = phase.validated ? common() : FitOptions();
+  with.epochs = phase.validated ? detail::chosen(options_.epochs, phase.epochs) : phase.epochs;
+  with.schedule = optim::one_cycle(std::max<int64_t>(with.epochs * source.batches(), 1));
+  with.loss.label_smoothing = std::max(options_.label_smoothing, 0.0);
+  with.forward = [this](const Tensor& x) { return net().classify(x); };
+  const double rate = phase.validated ? detail::chosen(options_.rate, phase.rate) : phase.rate;
+  optim::AdamW optimizer(optim::param_groups(net(), rate, options_.weight_decay));
+  FitResult result;
+  if (phase.validated) {
+    const FeatureSet unseen = detail::features_of(net(), validation_, false, quiet);
+    TensorSource checked(unseen.x, unseen.y, {.batch = 256});
+    result = fit(net(), optimizer, source, &checked, classes(), with);
+  } else {
+    result = fit(net(), optimizer, source, nullptr, classes(), with);
+    net().zero_grad();
+  }
+  set_frozen_names(net(), frozen);
+  return result;
+}
+
+TL_INLINE FitResult TransferRun::fine_tune(FineTunePhase phase) {
+  Loader source(train_, {.batch = options_.batch, .shuffle = true, .seed = options_.seed});
+  Loader checked(validation_, {.batch = options_.batch});
+  const auto stages = net().stages();
+  const bool freeze_norms = phase.freeze_norms && options_.freeze_norms;
+  if (freeze_norms) freeze_batch_norms(net());
+
+  const double head_rate = detail::chosen(options_.rate, phase.rate);
+  const double decay = detail::chosen(options_.layer_decay, phase.layer_decay);
+  double rate = head_rate * detail::chosen(options_.backbone_factor, phase.backbone_factor);
+  const auto factor = [&](size_t i) { return phase.stage_factors.empty() ? 1.0 : phase.stage_factors.at(i); };
+  std::vector<optim::GroupSpec> specs{{stages.back(), head_rate * factor(stages.size() - 1), options_.weight_decay}};
+  for (size_t i = stages.size() - 1; i-- > 0; rate *= decay)
+    specs.push_back({stages[i], rate * factor(i), options_.weight_decay});
+  optim::AdamW optimizer(optim::without_decay_on_vectors(optim::param_groups(net(), specs)));
+
+  FitOptions with = common();
+  with.epochs = detail::chosen(options_.epochs, phase.epochs);
+  with.schedule =
+      phase.schedule ? phase.schedule : optim::one_cycle(std::max<int64_t>(with.epochs * source.batches(), 1));
+  with.loss.label_smoothing = options_.label_smoothing >= 0 ? options_.label_smoothing : phase.label_smoothing;
+  if (options_.test_flips) with.validation_forward = with_flips(detail::whole(net()));
+  if (phase.unfreeze)
+    with.before_epoch = [&](int64_t epoch, const RunLog& log) {
+      std::vector<double> losses;
+      for (const EpochRecord& record : log.epochs) losses.push_back(record.val_loss);
+      const auto total = static_cast<int64_t>(stages.size());
+      unfreeze_last(net(), stages, std::min(phase.unfreeze->stages(epoch, losses), total));
+      if (freeze_norms) freeze_batch_norms(net());
+    };
+  if (options_.customize) options_.customize(net(), with);
+  return fit(net(), optimizer, source, &checked, classes(), with);
+}
+
+TL_INLINE std::vector<double> TransferRun::gradient_norms(int64_t batches) {
+  Loader source(train_, {.batch = options_.batch, .shuffle = true, .seed = options_.seed});
+  const nn::ModeScope evaluation(net(), false);
+  const Classification objective(classes());
+  const auto stages = net().stages();
+  std::vector<double> out(stages.size());
+  const auto stream = source.epoch(0);
+  int64_t seen = 0;
+  for (Batch batch; seen < batches && stream->next(batch);) {
+    if (batch.indices.empty()) continue;
+    net().zero_grad();
+    const Tensor output = cast(detail::whole(net())(batch.x), DType::f32);
+    (objective.loss(output, {batch.y}) * (1 / objective.divisor(batch))).backward();
+    const auto norms = relative_gradient_norms(net(), stages);
+    for (size_t i = 0; i < out.size(); ++i) out[i] += norms[i];
+    ++seen;
+  }
+  net().zero_grad();
+  for (double& norm : out) norm /= static_cast<double>(std::max<int64_t>(seen, 1));
+  return out;
+}
+
+TL_INLINE void TransferRun::validate_again(FitResult& result) {
+  Loader checked(validation_, {.batch = options_.batch});
+  const Forward forward = options_.test_flips ? with_flips(detail::whole(net())) : detail::whole(net());
+  const Evaluation evaluation = evaluate(net(), checked, classes(), forward);
+  result.last_accuracy = evaluation.accuracy;
+  result.log.accuracy = evaluation.accuracy;
+}
+
+TL_INLINE const std::vector<Strategy>& strategies() {
+  static const std::vector<Strategy> all{
+      {"scratch", "random weights: what the pretrained ones are worth", detail::scratch, false},
+      {"features", "the network stays as it is, a new head learns: 100 to 1,000 pictures, seconds", detail::features},
+      {"finetune", "all layers learn, the lower the slower: 1,000 to 10,000 pictures, minutes", detail::finetune},
+      {"lp_ft", "the head to its best on features, then all layers with one small rate", detail::lp_ft},
+      {"gradual", "from the head down one more stage learns with each epoch (ULMFiT)", detail::gradual},
+      {"surgical", "the head and the stages whose gradients are largest for their weights", detail::surgical},
+      {"wise_ft", "lp_ft, then weights between before and after it: robust when data shift", detail::wise_ft},
+  };
+  return all;
+}
+
+TL_INLINE const Strategy& find_strategy(std::string_view name) {
+  std::string names;
+  for (const Strategy& strategy : strategies()) {
+    if (strategy.name == name) return strategy;
+    names += (names.empty() ? "" : ", ") + strategy.name;
+  }
+  fail<UsageError>("strategy: expected one of ", names, "; got \"", name, "\"");
 }
 
 TL_INLINE AugmentOptions small_data_augmentation() {
@@ -112,46 +254,29 @@ TL_INLINE AugmentOptions small_data_augmentation() {
   return options;
 }
 
-TL_INLINE FitResult train_with_strategy(Strategy strategy, models::ImageModel& model, const View& train,
+TL_INLINE FitResult train_with_strategy(const Strategy& strategy, models::ImageModel& model, const View& train,
                                         const View& validation, const StrategyOptions& options) {
-  const detail::Recipe recipe = detail::recipe_of(strategy, options);
+  require<UsageError>(static_cast<bool>(strategy.run), "train_with_strategy: \"", strategy.name, "\" has no function");
+  detail::check_classes(train, validation);
   const auto& names = train.data->classes();
-  const auto classes = static_cast<int64_t>(names.size());
   manual_seed(options.seed);
-  if (strategy == Strategy::scratch) {
-    model.info.options.classes = classes;
-    model.net = models::create(model.info.arch, model.info.options);
-  } else {
-    model.net->set_frozen(false);  // whatever the file had frozen: the strategy decides
-    model.net->replace_head(classes);
-  }
   model.info.classes = names;
-  model.info.options.classes = classes;
-
-  const Stopwatch watch;
-  FitResult result;
-  if (strategy == Strategy::features) {
-    result = detail::train_head(*model.net, train, &validation, classes, recipe, options);
-  } else {
-    Loader source(train, {.batch = options.batch, .shuffle = true, .seed = options.seed});
-    Loader checked(validation, {.batch = options.batch});
-    const bool resumed = !options.checkpoint.empty() && std::filesystem::exists(options.checkpoint);
-    if (strategy == Strategy::finetune && options.head_first && !resumed) {
-      StrategyOptions quick = options;
-      quick.checkpoint.clear();
-      quick.screen = {};
-      detail::train_head(*model.net, train, nullptr, classes, detail::recipe_of(Strategy::features, {}), quick);
-      model.net->set_frozen(false);
-      model.net->zero_grad();
-    }
-    if (strategy == Strategy::finetune && options.freeze_norms) freeze_batch_norms(*model.net);
-    const auto groups = detail::groups_of(*model.net, recipe, options.weight_decay);
-    optim::AdamW optimizer(optim::without_decay_on_vectors(groups));
-    result = fit(*model.net, optimizer, source, &checked, classes,
-                 detail::fit_options(recipe, options, source.batches(), strategy));
+  model.info.options.classes = static_cast<int64_t>(names.size());
+  if (strategy.pretrained) {
+    model.net->set_frozen(false);  // whatever the file had frozen: the strategy decides
+    model.net->replace_head(model.info.options.classes);
   }
+  const Stopwatch watch;
+  TransferRun run(model, train, validation, options);
+  FitResult result = strategy.run(run);
+  result.log.name = strategy.name;
   result.log.seconds = watch.seconds();
   return result;
+}
+
+TL_INLINE FitResult train_with_strategy(std::string_view strategy, models::ImageModel& model, const View& train,
+                                        const View& validation, const StrategyOptions& options) {
+  return train_with_strategy(find_strategy(strategy), model, train, validation, options);
 }
 
 }  // namespace tl::inline TL_ABI
