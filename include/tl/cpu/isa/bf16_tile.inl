@@ -113,15 +113,19 @@ namespace avx512_bf16 {
 
 /// Sums in registers: kRows x width. Two numbers of a row of a go to all lanes.
 template <int kRows, int kVectors>
-TL_NOINLINE void multiply_rows(int64_t pairs, const BFloat16* a, int64_t stride, const BFloat16* b, float* out) {
+TL_NOINLINE void multiply_rows(int64_t pairs, const BFloat16* a, int64_t stride, const BFloat16* b, int64_t cols,
+                               const Bf16Store& out) {
   constexpr int kGroup = 5;  // rows 0 to 4 of a group are addressed as base + {0, 1, 2, 3, 4} * stride
   __m512 sums[kRows][kVectors];
-  const char* group[(kRows + kGroup - 1) / kGroup];
-  TL_UNROLL
-  for (int i = 0; i < kRows; ++i) {
+  const auto for_each_sum = [&](const auto& body) TL_INLINE_LAMBDA {
     TL_UNROLL
-    for (int v = 0; v < kVectors; ++v) sums[i][v] = _mm512_setzero_ps();
-  }
+    for (int i = 0; i < kRows; ++i) {
+      TL_UNROLL
+      for (int v = 0; v < kVectors; ++v) body(sums[i][v], i, v);
+    }
+  };
+  for_each_sum([](__m512& sum, int, int) TL_INLINE_LAMBDA { sum = _mm512_setzero_ps(); });
+  const char* group[(kRows + kGroup - 1) / kGroup];
   const int64_t row_bytes = stride * 2;
   TL_UNROLL
   for (int g = 0; g * kGroup < kRows; ++g) group[g] = reinterpret_cast<const char*>(a) + g * kGroup * row_bytes;
@@ -142,30 +146,70 @@ TL_NOINLINE void multiply_rows(int64_t pairs, const BFloat16* a, int64_t stride,
     for (int g = 0; g * kGroup < kRows; ++g) group[g] += 4;
     panel += kVectors * 64;
   }
+
+  constexpr auto kAll = static_cast<__mmask16>(-1);
+  const int64_t row = out.stride;
+  __mmask16 lanes[kVectors];  // that are columns of C
   TL_UNROLL
-  for (int i = 0; i < kRows; ++i) {
-    TL_UNROLL
-    for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(out + (i * kVectors + v) * 16, sums[i][v]);
+  for (int v = 0; v < kVectors; ++v)
+    lanes[v] = static_cast<__mmask16>((uint64_t{1} << std::min<int64_t>(cols - v * 16, 16)) - 1);
+  if (const float* const bias = out.bias)
+    for_each_sum([=](__m512& sum, int, int v)
+                     TL_INLINE_LAMBDA { sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(lanes[v], bias + v * 16)); });
+  if (const BFloat16* const residual = out.residual)
+    for_each_sum([=](__m512& sum, int i, int v) TL_INLINE_LAMBDA {
+      const __m512i halves =
+          _mm512_maskz_cvtepu16_epi32(kAll, _mm256_maskz_loadu_epi16(lanes[v], residual + i * row + v * 16));
+      sum = _mm512_add_ps(sum, _mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAll, halves, 16)));
+    });
+  const __m512 zero = _mm512_setzero_ps();
+  if (out.activation != Activation::none)  // a NaN stays one
+    for_each_sum([=](__m512& sum, int, int) TL_INLINE_LAMBDA { sum = _mm512_maskz_max_ps(kAll, zero, sum); });
+  if (out.activation == Activation::relu6)
+    for_each_sum([=](__m512& sum, int, int)
+                     TL_INLINE_LAMBDA { sum = _mm512_maskz_min_ps(kAll, _mm512_set1_ps(6), sum); });
+  const bool whole = cols == kVectors * 16;  // masked stores take longer
+  if (float* const c = out.wide_c) {
+    if (whole)
+      for_each_sum([=](__m512& sum, int i, int v) TL_INLINE_LAMBDA { _mm512_storeu_ps(c + i * row + v * 16, sum); });
+    else
+      for_each_sum([=](__m512& sum, int i, int v)
+                       TL_INLINE_LAMBDA { _mm512_mask_storeu_ps(c + i * row + v * 16, lanes[v], sum); });
+    return;
   }
+  BFloat16* const c = out.c;
+  if (whole)
+    for_each_sum([=](__m512& sum, int i, int v) TL_INLINE_LAMBDA {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(c + i * row + v * 16), (__m256i)_mm512_cvtneps_pbh(sum));
+    });
+  else
+    for_each_sum([=](__m512& sum, int i, int v) TL_INLINE_LAMBDA {
+      _mm256_mask_storeu_epi16(c + i * row + v * 16, lanes[v], (__m256i)_mm512_cvtneps_pbh(sum));
+    });
 }
 
-template <int kVectors>
-void multiply_panel(int64_t rows, int64_t k, const BFloat16* a, int64_t stride, const BFloat16* b, float* out) {
-  constexpr int64_t kWidth = kVectors * 16;
-  const auto take = [&]<int kRows>(std::integral_constant<int, kRows>) TL_INLINE_LAMBDA {
-    for (; rows >= kRows; rows -= kRows, a += kRows * stride, out += kRows * kWidth)
-      multiply_rows<kRows, kVectors>(k / 2, a, stride, b, out);
-  };
-  take(std::integral_constant<int, 14>{});
-  take(std::integral_constant<int, 7>{});
-  take(std::integral_constant<int, 3>{});
-  take(std::integral_constant<int, 1>{});
+inline constexpr int kRows = 14;
+
+using MultiplyRows = void (*)(int64_t pairs, const BFloat16* a, int64_t stride, const BFloat16* b, int64_t cols,
+                              const Bf16Store& out);
+
+/// multiply_rows for each number of rows.
+template <int kVectors, int... kRowsLessOne>
+MultiplyRows pick_multiply_rows(int64_t rows, std::integer_sequence<int, kRowsLessOne...>) {
+  static constexpr MultiplyRows kEach[] = {&multiply_rows<kRowsLessOne + 1, kVectors>...};
+  return kEach[rows - 1];
+}
+
+inline void multiply_into(int64_t rows, int64_t k, const BFloat16* a, int64_t stride, const BFloat16* b, int64_t cols,
+                          const Bf16Store& out) {
+  constexpr auto kHeights = std::make_integer_sequence<int, kRows>{};
+  (cols > 16 ? pick_multiply_rows<2>(rows, kHeights) : pick_multiply_rows<1>(rows, kHeights))(k / 2, a, stride, b, cols,
+                                                                                              out);
 }
 
 inline void multiply(int64_t rows, int64_t k, const BFloat16* a, int64_t stride, const BFloat16* b, int64_t width,
                      float* out) {
-  if (width == 32) multiply_panel<2>(rows, k, a, stride, b, out);
-  else multiply_panel<1>(rows, k, a, stride, b, out);
+  multiply_into(rows, k, a, stride, b, width, {.wide_c = out, .stride = width});
 }
 
 }  // namespace avx512_bf16
@@ -188,7 +232,10 @@ inline Bf16Tile bf16_tile(const Bf16Tile& vectors) {
     case Bf16Path::amx:
       return {.rows = 32, .row_unit = 16, .multiply = &amx::multiply_amx, .begin = &amx::begin, .end = &amx::end};
     case Bf16Path::avx512_bf16:
-      return {.rows = 14, .multiply = &avx512_bf16::multiply};
+      return {.rows = avx512_bf16::kRows,
+              .k_unit = 2,
+              .multiply = &avx512_bf16::multiply,
+              .multiply_into = &avx512_bf16::multiply_into};
 #endif
     default:
       return vectors;

@@ -119,7 +119,7 @@ void depthwise_places_any(const DepthwiseLine<T>& line, const T* weight, int64_t
 
 /// Where windows are worth compiling: not for checking, nor for a machine so old that it lacks AVX2.
 template <class T>
-inline constexpr bool kHasWindows = std::is_same_v<T, float> && (TL_VECTOR_BYTES > 16 || !TL_X86);
+inline constexpr bool kHasWindows = std::is_same_v<Wide<T>, float> && (TL_VECTOR_BYTES > 16 || !TL_X86);
 
 template <class T, int kTaps, int kStep>
 bool fits_window(const DepthwiseLine<T>& line) {

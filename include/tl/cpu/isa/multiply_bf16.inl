@@ -134,7 +134,7 @@ void pack_pairs(const ColsRight<S>& right, int64_t k_first, int64_t k_count, int
   }
 }
 
-/// Rows of A for a tile: k lies side by side, padded with zeros to whole units.
+/// Rows of A for a tile: k lies side by side, padded with zeros to whole units of the tile's.
 struct PairRows {
   const BFloat16* data;
   int64_t stride;
@@ -143,12 +143,12 @@ struct PairRows {
 /// Copies kept for tiles: `rows` rows of k_count numbers, `stride` apart.
 struct PairBuffer {
   BFloat16* data;
-  int64_t stride, k_count;
+  int64_t stride, k_count, k_unit;
 
   /// Zeros behind each row, up to a whole unit.
   void finish(int64_t rows) const {
     for (int64_t i = 0; i < rows; ++i)
-      std::fill(data + i * stride + k_count, data + i * stride + round_up(k_count, PairBlocking::kUnitK), BFloat16{});
+      std::fill(data + i * stride + k_count, data + i * stride + round_up(k_count, k_unit), BFloat16{});
   }
 };
 
@@ -158,7 +158,7 @@ inline PairRows pair_rows(const StridedLeft<BFloat16>& left, int64_t first, int6
   const int64_t k_count = buffer.k_count;
   if (left.k_stride == 1) {
     constexpr int64_t kHalfOfTheSets = 1024;  // rows this far apart share cache sets
-    if (in_place && k_count % PairBlocking::kUnitK == 0 && left.row_stride % kHalfOfTheSets != 0)
+    if (in_place && k_count % buffer.k_unit == 0 && left.row_stride % kHalfOfTheSets != 0)
       return {from, left.row_stride};
     for (int64_t i = 0; i < count; ++i)
       std::copy_n(from + i * left.row_stride, k_count, buffer.data + i * buffer.stride);
@@ -172,7 +172,7 @@ inline PairRows pair_rows(const StridedLeft<BFloat16>& left, int64_t first, int6
         for (int64_t q = 0; q < kWordLanes; ++q)
           square[q].v = (VecOf<float>::Native)pair_up_rest(row(p + 2 * q), row(p + 2 * q + 1), rows);
         transpose_pairs(square);
-        const int64_t width = std::min(2 * kWordLanes, round_up(k_count, PairBlocking::kUnitK) - p);
+        const int64_t width = std::min(2 * kWordLanes, round_up(k_count, buffer.k_unit) - p);
         for (int64_t q = 0; q < rows; ++q)
           __builtin_memcpy(buffer.data + (i + q) * buffer.stride + p, &square[q].v,
                            static_cast<size_t>(width) * sizeof(BFloat16));
@@ -199,6 +199,29 @@ struct StoreTiles<BFloat16, Rows> {
   const BFloat16* residual = nullptr;
   Activation activation = Activation::none;
 };
+
+/// Whether tiles go from registers to where they belong, without a buffer.
+template <class C, class Rows>
+bool goes_straight(const Bf16Tile& tile, const StoreTiles<C, Rows>& result) {
+  const bool plain = result.alpha == 1 && result.beta == 0 && result.activation <= Activation::relu6;
+  return tile.multiply_into && plain && std::is_same_v<Rows, EvenRows> &&
+         (std::is_same_v<C, BFloat16> || !result.residual);
+}
+
+template <class C, class Rows>
+Bf16Store store_of(const StoreTiles<C, Rows>& result, int64_t row, int64_t col) {
+  const int64_t at = result.place.offset(row) + col;
+  Bf16Store out{.stride = result.place.offset(1),
+                .bias = result.bias ? result.bias + col : nullptr,
+                .activation = result.activation};
+  if constexpr (std::is_same_v<C, float>) {
+    out.wide_c = result.c + at;
+  } else {
+    out.c = result.c + at;
+    out.residual = result.residual ? result.residual + at : nullptr;
+  }
+  return out;
+}
 
 /// Stores a tile of sums [rows, width].
 template <class C, class Rows>
@@ -341,15 +364,25 @@ struct PairProduct {
     const int64_t padded = round_up(k_count, PairBlocking::kUnitK), stride = copied_stride<BFloat16>(padded);
     BFloat16* const buffer = scratch(ScratchUse::pack_a).get<BFloat16>(round_up(rows, tile.rows) * stride);
     const PairRows view =
-        pair_rows(left, row_first, rows, k_first, {buffer, stride, k_count}, rows % tile.row_unit == 0);
+        pair_rows(left, row_first, rows, k_first, {buffer, stride, k_count, tile.k_unit}, rows % tile.row_unit == 0);
+    const int64_t depth = round_up(k_count, tile.k_unit);
+    const bool first_block = k_first == 0, last_block = k_first + k_count == k;
+    const bool straight = first_block && last_block && goes_straight(tile, result);
     alignas(64) float sums[Bf16Tile::kMostRows * kPanel];
     for (int64_t panel = panel_first; panel < panel_last; ++panel) {
       const int64_t col = panel * kPanel, width = PairBlocking::panel_width(cols - col);
+      const int64_t count = std::min(width, cols - col);
+      const BFloat16* const right_panel = packed + col * padded;
       for (int64_t row = 0; row < rows; row += tile.rows) {
-        const int64_t count = std::min(tile.rows, rows - row);
-        tile.multiply(count, padded, view.data + row * view.stride, view.stride, packed + col * padded, width, sums);
-        store_pair_tile(result, sums, width, row_first + row, count, col_first + col, std::min(width, cols - col),
-                        k_first == 0, k_first + k_count == k);
+        const int64_t height = std::min(tile.rows, rows - row);
+        const BFloat16* const a = view.data + row * view.stride;
+        if (straight) {
+          tile.multiply_into(height, depth, a, view.stride, right_panel, count,
+                             store_of(result, row_first + row, col_first + col));
+          continue;
+        }
+        tile.multiply(height, depth, a, view.stride, right_panel, width, sums);
+        store_pair_tile(result, sums, width, row_first + row, height, col_first + col, count, first_block, last_block);
       }
     }
   }
