@@ -10,7 +10,8 @@ namespace tl::cpu {
 /// Where a tile of sums goes: C = bounded(activation, sums + bias + residual), each only where there is one.
 struct Bf16Store {
   BFloat16* c = nullptr;
-  float* wide_c = nullptr;  // if given, sums go here instead, not rounded
+  float* wide_c = nullptr;  // if given, sums go here instead
+  bool rounds = true;       // what goes to wide_c
   int64_t stride = 0;       // from row to row of C, and of the residual
   const float* bias = nullptr;
   const BFloat16* residual = nullptr;

@@ -57,10 +57,11 @@ struct InvertedResidualArgs {
   ConvGeometry depthwise;  // one that chain_fits; x is [n, h, w, cin], y [n, oh, ow, cout]
   int64_t cin, cout;
   const T* x;
-  const T *expand, *expand_bias;    // [cin, width] as conv_pack leaves it; null: the depthwise convolution reads x
-  const T *kernel, *kernel_bias;    // [taps, width]
-  const T *project, *project_bias;  // [width, cout] as conv_pack leaves it
-  const T* residual;                // like y, or null
+  const T* expand;   // [cin, width] as conv_pack leaves it; null: the depthwise convolution reads x
+  const T* kernel;   // [taps, width]
+  const T* project;  // [width, cout] as conv_pack leaves it
+  const Wide<T>*expand_bias, *kernel_bias, *project_bias;
+  const T* residual;  // like y, or null
   T* y;
   Activation expand_activation, depthwise_activation;  // none, relu or relu6
 };

@@ -59,11 +59,14 @@ namespace tl {
   X(adam, AdamArgs)                                   \
   X(resize, ResizeArgs)
 
-/// Kernels that only fast backends have: what they compute, others compose from TL_KERNELS.
+/// Kernels that only fast backends have: what they compute, others compose from TL_KERNELS. The first exist for
+/// bfloat16 too.
+#define TL_HALF_FUSED_KERNELS(X) X(inverted_residual, InvertedResidualArgs)
+
 #define TL_FUSED_KERNELS(X)                  \
+  TL_HALF_FUSED_KERNELS(X)                   \
   X(chain_forward, ChainForwardArgs)         \
   X(chain_backward, ChainBackwardArgs)       \
-  X(inverted_residual, InvertedResidualArgs) \
   X(attention_forward, AttentionForwardArgs) \
   X(attention_backward, AttentionBackwardArgs)
 

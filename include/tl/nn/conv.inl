@@ -90,8 +90,7 @@ inline Tensor learning_chain(const std::vector<ConvBn>& units, const Tensor& x, 
 /// The units as one kernel with folded BatchNorms, undefined unless they are an inverted residual that it can compute.
 inline Tensor folded_inverted_residual(const std::vector<ConvBn>& units, const Tensor& x, const Tensor& residual) {
   const size_t count = units.size();
-  if (count < 2 || count > 3 || x.dtype() != DType::f32 || !x.device().is_cpu()) return {};
-  if (!kernels_of<float>(x.device(), "inverted_residual").inverted_residual) return {};
+  if (count < 2 || count > 3 || !has_inverted_residual(x)) return {};
   ConvGeometry depthwise{};
   std::vector<Shape> shapes{x.shape()};
   for (size_t i = 0; i < count; ++i) {

@@ -34,10 +34,13 @@ struct PackedConv {
   Activation activation = Activation::none;  // none, relu or relu6
 };
 
+/// Whether there is a kernel of inverted_residual for x, f32 or bf16.
+bool has_inverted_residual(const Tensor& x);
+
 /// project(depthwise(expand(x))) + residual, a few lines at a time; an `expand` without weight is left out.
 ///
 /// x [N, H, W, Cin], result [N, OH, OW, Cout]; `geometry` is the depthwise convolution's, one that chain_fits. The
-/// projection's activation is none. For use without gradients, where the device has the kernel.
+/// projection's activation is none. For use without gradients, where has_inverted_residual(x).
 Tensor inverted_residual(const Tensor& x, const PackedConv& expand, const PackedConv& depthwise,
                          const PackedConv& project, const ConvGeometry& geometry, const Tensor& residual = {});
 

@@ -244,28 +244,40 @@ TL_INLINE Tensor conv_bn_chain(const Tensor& x, const std::vector<ChainUnit>& un
   return apply(std::move(chain), std::span<const Tensor>(inputs));
 }
 
+TL_INLINE bool has_inverted_residual(const Tensor& x) {
+  if (!x.device().is_cpu()) return false;
+  if (x.dtype() == DType::bf16) return cpu::kernels_for<BFloat16>(active_isa()).inverted_residual != nullptr;
+  return x.dtype() == DType::f32 && cpu::kernels_for<float>(active_isa()).inverted_residual != nullptr;
+}
+
 TL_INLINE Tensor inverted_residual(const Tensor& x, const PackedConv& expand, const PackedConv& depthwise,
                                    const PackedConv& project, const ConvGeometry& geometry, const Tensor& residual) {
-  const auto read = [](const Tensor& tensor) { return tensor.defined() ? tensor.data<float>() : nullptr; };
   const ConvGeometry& g = geometry;
-  Tensor y = Tensor::empty({g.n, g.oh, g.ow, project.bias.numel()});
+  Tensor y = Tensor::empty({g.n, g.oh, g.ow, project.bias.numel()}, x.dtype());
   require<ShapeError>(!residual.defined() || residual.shape() == y.shape(),
                       "inverted_residual: residual must be like the result, ", y.shape(), "; got ",
                       residual.defined() ? residual.shape() : Shape());
-  kernel::inverted_residual(x.device(), InvertedResidualArgs<float>{.depthwise = g,
-                                                                    .cin = x.size(3),
-                                                                    .cout = y.size(3),
-                                                                    .x = x.data<float>(),
-                                                                    .expand = read(expand.weight),
-                                                                    .expand_bias = read(expand.bias),
-                                                                    .kernel = depthwise.weight.data<float>(),
-                                                                    .kernel_bias = depthwise.bias.data<float>(),
-                                                                    .project = project.weight.data<float>(),
-                                                                    .project_bias = project.bias.data<float>(),
-                                                                    .residual = read(residual),
-                                                                    .y = y.mutable_data<float>(),
-                                                                    .expand_activation = expand.activation,
-                                                                    .depthwise_activation = depthwise.activation});
+  const auto run = [&](auto type) {
+    using T = typename decltype(type)::type;
+    const auto read = [](const Tensor& tensor) { return tensor.defined() ? tensor.data<T>() : nullptr; };
+    const auto bias = [](const PackedConv& conv) { return conv.bias.defined() ? conv.bias.data<Wide<T>>() : nullptr; };
+    kernel::inverted_residual(x.device(), InvertedResidualArgs<T>{.depthwise = g,
+                                                                  .cin = x.size(3),
+                                                                  .cout = y.size(3),
+                                                                  .x = x.data<T>(),
+                                                                  .expand = read(expand.weight),
+                                                                  .kernel = read(depthwise.weight),
+                                                                  .project = read(project.weight),
+                                                                  .expand_bias = bias(expand),
+                                                                  .kernel_bias = bias(depthwise),
+                                                                  .project_bias = bias(project),
+                                                                  .residual = read(residual),
+                                                                  .y = y.mutable_data<T>(),
+                                                                  .expand_activation = expand.activation,
+                                                                  .depthwise_activation = depthwise.activation});
+  };
+  if (x.dtype() == DType::bf16) run(Type<BFloat16>{});
+  else run(Type<float>{});
   return y;
 }
 

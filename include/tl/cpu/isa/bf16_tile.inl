@@ -111,6 +111,12 @@ inline void end() { _tile_release(); }
 
 namespace avx512_bf16 {
 
+inline constexpr auto kAll = static_cast<__mmask16>(-1);
+
+TL_ALWAYS_INLINE __m512 widened(__m256i halves) {
+  return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAll, _mm512_maskz_cvtepu16_epi32(kAll, halves), 16));
+}
+
 /// Sums in registers: kRows x width. Two numbers of a row of a go to all lanes.
 template <int kRows, int kVectors>
 TL_NOINLINE void multiply_rows(int64_t pairs, const BFloat16* a, int64_t stride, const BFloat16* b, int64_t cols,
@@ -147,7 +153,6 @@ TL_NOINLINE void multiply_rows(int64_t pairs, const BFloat16* a, int64_t stride,
     panel += kVectors * 64;
   }
 
-  constexpr auto kAll = static_cast<__mmask16>(-1);
   const int64_t row = out.stride;
   __mmask16 lanes[kVectors];  // that are columns of C
   TL_UNROLL
@@ -158,9 +163,8 @@ TL_NOINLINE void multiply_rows(int64_t pairs, const BFloat16* a, int64_t stride,
                      TL_INLINE_LAMBDA { sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(lanes[v], bias + v * 16)); });
   if (const BFloat16* const residual = out.residual)
     for_each_sum([=](__m512& sum, int i, int v) TL_INLINE_LAMBDA {
-      const __m512i halves =
-          _mm512_maskz_cvtepu16_epi32(kAll, _mm256_maskz_loadu_epi16(lanes[v], residual + i * row + v * 16));
-      sum = _mm512_add_ps(sum, _mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAll, halves, 16)));
+      const __m512 halves = widened(_mm256_maskz_loadu_epi16(lanes[v], residual + i * row + v * 16));
+      sum = _mm512_add_ps(sum, halves);
     });
   const __m512 zero = _mm512_setzero_ps();
   if (out.activation != Activation::none)  // a NaN stays one
@@ -170,6 +174,8 @@ TL_NOINLINE void multiply_rows(int64_t pairs, const BFloat16* a, int64_t stride,
                      TL_INLINE_LAMBDA { sum = _mm512_maskz_min_ps(kAll, _mm512_set1_ps(6), sum); });
   const bool whole = cols == kVectors * 16;  // masked stores take longer
   if (float* const c = out.wide_c) {
+    if (out.rounds)
+      for_each_sum([=](__m512& sum, int, int) TL_INLINE_LAMBDA { sum = widened((__m256i)_mm512_cvtneps_pbh(sum)); });
     if (whole)
       for_each_sum([=](__m512& sum, int i, int v) TL_INLINE_LAMBDA { _mm512_storeu_ps(c + i * row + v * 16, sum); });
     else
@@ -209,7 +215,7 @@ inline void multiply_into(int64_t rows, int64_t k, const BFloat16* a, int64_t st
 
 inline void multiply(int64_t rows, int64_t k, const BFloat16* a, int64_t stride, const BFloat16* b, int64_t width,
                      float* out) {
-  multiply_into(rows, k, a, stride, b, width, {.wide_c = out, .stride = width});
+  multiply_into(rows, k, a, stride, b, width, {.wide_c = out, .rounds = false, .stride = width});
 }
 
 }  // namespace avx512_bf16

@@ -46,7 +46,7 @@ inline constexpr KernelTable<T> table = {
 #if TL_BF16_KERNELS
 inline constexpr KernelTable<BFloat16> table_of_bf16 = {
 #define TL_ENTRY(name, Args) .name = &name<BFloat16>,
-    TL_HALF_KERNELS(TL_ENTRY) TL_CAST_KERNELS(TL_ENTRY)
+    TL_HALF_KERNELS(TL_ENTRY) TL_HALF_FUSED_KERNELS(TL_ENTRY) TL_CAST_KERNELS(TL_ENTRY)
 #undef TL_ENTRY
 };
 #endif

@@ -198,7 +198,20 @@ struct StoreTiles<BFloat16, Rows> {
   const float* bias = nullptr;
   const BFloat16* residual = nullptr;
   Activation activation = Activation::none;
+  float* wide_c = nullptr;  // if given, the rounded results go here instead, as floats; then beta is 0
 };
+
+template <class Rows, class Count>
+TL_ALWAYS_INLINE void put_sums(const StoreTiles<float, Rows>& result, VecOf<float> value, int64_t at, Count n) {
+  value.store(result.c + at, n);
+}
+template <class Rows, class Count>
+TL_ALWAYS_INLINE void put_sums(const StoreTiles<BFloat16, Rows>& result, VecOf<float> value, int64_t at, Count n) {
+  if (!result.wide_c) return value.store(result.c + at, n);
+  BFloat16 halves[VecOf<float>::kLanes];
+  value.store(halves);
+  VecOf<float>::load(halves).store(result.wide_c + at, n);
+}
 
 /// Whether tiles go from registers to where they belong, without a buffer.
 template <class C, class Rows>
@@ -216,8 +229,10 @@ Bf16Store store_of(const StoreTiles<C, Rows>& result, int64_t row, int64_t col) 
                 .activation = result.activation};
   if constexpr (std::is_same_v<C, float>) {
     out.wide_c = result.c + at;
+    out.rounds = false;
   } else {
-    out.c = result.c + at;
+    if (result.wide_c) out.wide_c = result.wide_c + at;
+    else out.c = result.c + at;
     out.residual = result.residual ? result.residual + at : nullptr;
   }
   return out;
@@ -236,7 +251,7 @@ void store_pair_tile(const StoreTiles<C, Rows>& result, float* tile, int64_t wid
     float* const row = tile + i * width;
     if (plain && !reads) {
       for_each_vector<float>(
-          0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA { (V::load(row + j) * scale).store(result.c + at + j, n); });
+          0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA { put_sums(result, V::load(row + j) * scale, at + j, n); });
       continue;
     }
     for_each_vector<float>(0, cols, [&](int64_t j, auto n) TL_INLINE_LAMBDA {
@@ -251,7 +266,7 @@ void store_pair_tile(const StoreTiles<C, Rows>& result, float* tile, int64_t wid
     });
     if (!plain) smooth_in_place(result.activation, row, cols);
     for_each_vector<float>(0, cols,
-                           [&](int64_t j, auto n) TL_INLINE_LAMBDA { V::load(row + j).store(result.c + at + j, n); });
+                           [&](int64_t j, auto n) TL_INLINE_LAMBDA { put_sums(result, V::load(row + j), at + j, n); });
   }
 }
 
