@@ -20,7 +20,8 @@ namespace {
 using namespace tl_test;
 
 /// Operations that compute in float alone, by the first word of their rows.
-const std::set<std::string> kFloatAlone = {"argmax", "bce_loss", "bce_with_logits", "embedding", "gather", "top_k"};
+const std::set<std::string> kFloatAlone = {
+    "argmax", "bce_loss", "bce_with_logits", "embedding", "gather", "soft_cross_entropy", "top_k"};
 
 std::string first_word(const Row& row) { return row.name.substr(0, row.name.find(' ')); }
 
@@ -43,6 +44,8 @@ TEST_CASE("values and gradients are those of float on the same numbers, but for 
   TL_NEEDS_AVX512();
   constexpr double kTolerance = 2.5 / 256;  // 8 bits; some operations round in between
   constexpr double kFloor = 2.0 / 256;      // of slopes like y (1 - y), which cancel
+  const int64_t before = tl::winograd_tile();
+  tl::set_winograd_tile(0);  // tiles have a bound of their own, below
   const std::set<std::string> refused = for_each_half_row([](const Row& row) {
     const Outcome half = outcome_of(row, DType::bf16);
     const Outcome full = outcome_of(row, DType::f32, kAll, tl::kCpu, /*as_halves=*/true);
@@ -54,6 +57,7 @@ TEST_CASE("values and gradients are those of float on the same numbers, but for 
         CHECK(half.gradients[i].dtype() == (row.inputs[i].parameter ? DType::f32 : DType::bf16));
     }
   });
+  tl::set_winograd_tile(before);
   for (const std::string& name : refused) CHECK_MESSAGE(kFloatAlone.count(name) == 1, name);
 }
 
@@ -70,6 +74,45 @@ TEST_CASE("the number of threads changes no bit of bfloat16 results") {
     }
   });
   tl::set_threads(before);
+}
+
+/// The root of the mean square of a - b, or of a.
+double deviation(const Tensor& a, const Tensor& b = {}) {
+  const Tensor x = a.to(DType::f64), y = b.defined() ? b.to(DType::f64) : Tensor::zeros(a.shape(), DType::f64);
+  double total = 0;
+  for (int64_t i = 0; i < x.numel(); ++i) total += std::pow(x.data<double>()[i] - y.data<double>()[i], 2);
+  return std::sqrt(total / static_cast<double>(x.numel()));
+}
+
+TEST_CASE(
+    "by Winograd's small tiles errors are at most twice those of direct sums, and gradients of weights stay exact") {
+  TL_NEEDS_AVX512();
+  const int64_t before = tl::winograd_tile();
+  for (const int64_t channels : {16, 64, 200}) {
+    CAPTURE(channels);
+    const auto normal = [&](const tl::Shape& shape, uint64_t seed) {
+      Tensor out = Tensor::empty(shape);
+      tl::Generator generator(seed);
+      for (int64_t i = 0; i < out.numel(); ++i) out.mutable_data<float>()[i] = static_cast<float>(generator.normal());
+      return out;
+    };
+    const Tensor x = tl::cast(normal({2, 13, 14, channels}, 1), DType::bf16), w = normal({channels, 3, 3, channels}, 2);
+    const Tensor grad_y = tl::cast(normal({2, 13, 14, channels}, 3), DType::bf16);
+    const auto outcome = [&](DType dtype, int64_t tile) {
+      tl::set_winograd_tile(tile);  // where it pays
+      const Tensor in = x.to(dtype).clone().set_requires_grad(), weight = w.clone().set_requires_grad();
+      const Tensor y = tl::conv2d(in, weight, {}, {.padding = 1});
+      y.backward(grad_y.to(dtype));
+      return std::vector<Tensor>{y.detach(), in.grad(), weight.grad()};
+    };
+    const auto want = outcome(DType::f32, 0), direct = outcome(DType::bf16, 0), tiles = outcome(DType::bf16, 4);
+    for (size_t i = 0; i < want.size(); ++i) {
+      CAPTURE(i);
+      CHECK(deviation(tiles[i], want[i]) <= 2 * deviation(direct[i], want[i]));
+      CHECK(deviation(direct[i], want[i]) < (i == 2 ? 1e-6 : 1.5 / 512) * deviation(want[i]));
+    }
+  }
+  tl::set_winograd_tile(before);
 }
 
 TEST_CASE("casts round to nearest even, and their gradients come back in the type of x") {

@@ -8,6 +8,7 @@
 #include "tl/nn/conv.hpp"
 #include "tl/ops/elementwise.hpp"
 #include "tl/ops/reduce.hpp"
+#include "tl/ops/view.hpp"
 
 namespace {
 
@@ -206,6 +207,30 @@ TEST_CASE("with nothing to learn the units become one kernel with the same resul
     }
     net.bn_project.bias.value().mutable_data<float>()[0] += 1;  // what was packed is packed anew
     CHECK(distance(net.forward(x), first) > 1e-4);
+    tl::set_threads(tl::available_threads());
+  }
+}
+
+TEST_CASE("in bfloat16 the one kernel has the bits of its units one by one") {
+  if (tl::active_isa() != tl::Isa::avx512) TL_SKIP("this processor has no AVX-512");
+  const tl::NoGrad no_grad;
+  const auto ignore = [](nn::Module&, const Tensor&) {};
+  for (const Case& c : kCases) {
+    CAPTURE(&c - kCases);
+    const Tensor x = tl::cast(random({c.n, c.h, c.w, c.in}, 1), tl::DType::bf16);
+    Layers net(c);
+    net.eval();
+    Tensor want;
+    {
+      const nn::Observe observe(ignore);
+      want = net.forward(x);
+    }
+    for (const int threads : {1, 2, 3}) {
+      tl::set_threads(threads);
+      const Tensor got = net.forward(x);
+      CHECK(got.dtype() == tl::DType::bf16);
+      CHECK(distance(got, want) == 0);
+    }
     tl::set_threads(tl::available_threads());
   }
 }

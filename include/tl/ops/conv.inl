@@ -24,6 +24,14 @@ TL_INLINE std::atomic<int64_t>& winograd_setting() {
   return setting;
 }
 
+/// The largest of Winograd's tiles that pays and that numbers of the type are precise enough for. AMX multiplies so
+/// fast that no transform pays.
+inline int64_t largest_winograd_tile(DType dtype) {
+  if (dtype != DType::bf16) return 4;
+  const Bf16Path path = active_bf16_path();
+  return path == Bf16Path::amx || path == Bf16Path::amx_reference ? 0 : 2;
+}
+
 TL_INLINE ConvGeometry conv_geometry(const Shape& x, DType dtype, const Tensor& weight, const Conv2dOptions& options) {
   const auto& [stride, padding, dilation, groups] = options;
   require<ShapeError>(x.rank() == 4, "conv2d: x must be [N, H, W, C]; got ", x);
@@ -54,7 +62,7 @@ TL_INLINE ConvGeometry conv_geometry(const Shape& x, DType dtype, const Tensor& 
           .dilation_w = dilation.w,
           .pad_top = rows.before,
           .pad_left = cols.before,
-          .winograd_tile = dtype == DType::bf16 ? 0 : winograd_tile()};
+          .winograd_tile = std::min(winograd_tile(), largest_winograd_tile(dtype))};
 }
 
 TL_INLINE ConvGeometry conv_geometry(const Tensor& x, const Tensor& weight, const Tensor& bias,

@@ -305,11 +305,16 @@ void conv_backward_weight_dense(const ConvBackwardWeightArgs<T>& args) {
 /// Calls body(Winograd4{}) or body(Winograd2{}) if that is the path and compiled here, or returns false.
 template <class T, class Body>
 bool with_winograd(ConvPath path, const Body& body) {
-  if constexpr (std::is_same_v<T, float> && TL_VECTOR_BYTES >= 32) {
-    if (path == ConvPath::winograd4) body(Winograd4{});
-    else if (path == ConvPath::winograd2) body(Winograd2{});
-    else return false;
-    return true;
+  if constexpr (std::is_same_v<Wide<T>, float> && TL_VECTOR_BYTES >= 32) {
+    if (path == ConvPath::winograd2) {
+      body(Winograd2{});
+      return true;
+    }
+    if constexpr (std::is_same_v<T, float>) {
+      if (path != ConvPath::winograd4) return false;
+      body(Winograd4{});
+      return true;
+    }
   }
   return false;
 }
@@ -388,17 +393,20 @@ void conv_backward_weight(const ConvBackwardWeightArgs<T>& args) {
   const ConvGeometry& g = args.geometry;
   const ConvPath path = conv_path(g);
   if (path == ConvPath::depthwise) return depthwise_backward_weight(args);
-  // With few channels the small tile's transforms outweigh the products that it saves here.
-  const bool fits = (path == ConvPath::winograd4 || std::min(g.cin, g.cout) >= 32) && g.n * g.oh * g.ow > 0;
-  const bool done = fits && with_winograd<T>(path, [&](auto filter) {
-                      WinogradWeight<decltype(filter), T>{.x = {args.x, g.h, g.w, g.cin},
-                                                          .grad_y = {args.grad_y, g.oh, g.ow, g.cout},
-                                                          .pad_top = g.pad_top,
-                                                          .pad_left = g.pad_left,
-                                                          .tiles = {g.n, g.oh, g.ow},
-                                                          .grad_weight = args.grad_weight}
-                          .run();
-                      if (args.grad_bias) sum_rows(args.grad_y, g.n * g.oh * g.ow, g.cout, args.grad_bias);
-                    });
+  bool done = false;
+  if constexpr (std::is_same_v<T, float>) {  // of bfloat16 the direct sums are exact but for float's roundings
+    // With few channels the small tile's transforms outweigh the products that it saves here.
+    const bool fits = (path == ConvPath::winograd4 || std::min(g.cin, g.cout) >= 32) && g.n * g.oh * g.ow > 0;
+    done = fits && with_winograd<T>(path, [&](auto filter) {
+             WinogradWeight<decltype(filter), T>{.x = {args.x, g.h, g.w, g.cin},
+                                                 .grad_y = {args.grad_y, g.oh, g.ow, g.cout},
+                                                 .pad_top = g.pad_top,
+                                                 .pad_left = g.pad_left,
+                                                 .tiles = {g.n, g.oh, g.ow},
+                                                 .grad_weight = args.grad_weight}
+                 .run();
+             if (args.grad_bias) sum_rows(args.grad_y, g.n * g.oh * g.ow, g.cout, args.grad_bias);
+           });
+  }
   if (!done) conv_backward_weight_dense(args);
 }

@@ -433,6 +433,38 @@ struct ColsRight {
   }
 };
 
+/// How many neighbouring rows and columns of a right matrix pack_some_rows and pack_some_cols take, or multiples of it.
+template <class T>
+constexpr int64_t packed_rows(const T*) {
+  return 8;
+}
+template <class T>
+constexpr int64_t packed_cols(const T*) {
+  return Tile<T>::kCols;
+}
+
+/// Packs `count` rows, from row `first` on, of a right matrix [k, n], which lie at `from`, as pack_right packs all.
+template <class T>
+void pack_some_rows(int64_t n, int64_t k, const T* from, int64_t stride, int64_t first, int64_t count, T* packed) {
+  const Blocking<T> blocking(n, k);
+  const int64_t row = first / blocking.block_k * blocking.block_k;
+  for (int64_t col = 0; col < n; col += blocking.block_n)
+    RowsRight<T>{from + col, stride}.pack(0, count, 0, blocking.cols_at(col), packed + blocking.offset(col, row),
+                                          first - row, blocking.rows_at(row));
+}
+
+/// The same for columns.
+template <class T>
+void pack_some_cols(int64_t n, int64_t k, const T* from, int64_t stride, int64_t first, int64_t count, T* packed) {
+  const Blocking<T> blocking(n, k);
+  const int64_t col = first / blocking.block_n * blocking.block_n;
+  for (int64_t row = 0; row < k; row += blocking.block_k) {
+    const int64_t rows = blocking.rows_at(row);
+    ColsRight<T>{from, stride}.pack(row, rows, 0, count, packed + blocking.offset(col, row) + (first - col) * rows, 0,
+                                    rows);
+  }
+}
+
 /// Rows of C at a fixed distance.
 struct EvenRows {
   int64_t stride;

@@ -423,3 +423,18 @@ void pack_right(int64_t n, int64_t k, const Right& right, BFloat16* panels) {
     }
   });
 }
+
+constexpr int64_t packed_rows(const BFloat16*) { return PairBlocking::kUnitK; }
+constexpr int64_t packed_cols(const BFloat16*) { return PairBlocking::kPanel; }
+
+inline void pack_some_rows(int64_t n, int64_t k, const float* from, int64_t stride, int64_t first, int64_t count,
+                           BFloat16* packed) {
+  const float* rows[PairBlocking::kUnitK];
+  for (int64_t p = 0; p < PairBlocking::kUnitK; ++p) rows[p] = p < count ? from + p * stride : nullptr;
+  pack_pair_unit(first, PairBlocking(n, k, false).block_k, n, packed, rows);
+}
+
+inline void pack_some_cols(int64_t n, int64_t k, const float* from, int64_t stride, int64_t first, int64_t count,
+                           BFloat16* packed) {
+  pack_pairs(ColsRight<float>{from, stride}, 0, k, 0, count, packed + first * PairBlocking(n, k, false).block_k);
+}

@@ -68,9 +68,8 @@ struct VecOf {
     return VecOf((Native)(__builtin_convertvector(halves, Words) << 16));
   }
   TL_ALWAYS_INLINE void store(BFloat16* p) const requires(sizeof(T) == 4) {
-    const Words bits = (Words)v, rounded = bits + 0x7fff + ((bits >> 16) & 1);
-    const Halves halves = __builtin_convertvector((v == v ? rounded : bits | 0x400000) >> 16, Halves);
-    __builtin_memcpy(p, &halves, sizeof halves);
+    const Halves rounded = halves();
+    __builtin_memcpy(p, &rounded, sizeof rounded);
   }
   static TL_ALWAYS_INLINE VecOf load(const BFloat16* p, Whole) requires(sizeof(T) == 4) { return load(p); }
   TL_ALWAYS_INLINE void store(BFloat16* p, Whole) const requires(sizeof(T) == 4) { store(p); }
@@ -114,11 +113,19 @@ struct VecOf {
   }
 
   static TL_ALWAYS_INLINE VecOf load(const BFloat16* p, int64_t n) requires(sizeof(T) == 4) {
+#if TL_X86 && TL_VECTOR_BYTES == 64
+    const auto some_halves = (Halves)_mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << n) - 1u), p);
+    return VecOf((Native)(__builtin_convertvector(some_halves, Words) << 16));
+#endif
     BFloat16 some[kLanes] = {};
     for (int64_t i = 0; i < n; ++i) some[i] = p[i];
     return load(some);
   }
   TL_ALWAYS_INLINE void store(BFloat16* p, int64_t n) const requires(sizeof(T) == 4) {
+#if TL_X86 && TL_VECTOR_BYTES == 64
+    _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1u << n) - 1u), (__m256i)halves());
+    return;
+#endif
     BFloat16 some[kLanes];
     store(some);
     for (int64_t i = 0; i < n; ++i) p[i] = some[i];
@@ -150,8 +157,12 @@ struct VecOf {
   TL_COMPARE(!=, _CMP_NEQ_UQ)
 #undef TL_COMPARE
 
-#if TL_X86 && TL_VECTOR_BYTES == 32
  private:
+  TL_ALWAYS_INLINE Halves halves() const requires(sizeof(T) == 4) {
+    const Words bits = (Words)v, rounded = bits + 0x7fff + ((bits >> 16) & 1);
+    return __builtin_convertvector((v == v ? rounded : bits | 0x400000) >> 16, Halves);
+  }
+#if TL_X86 && TL_VECTOR_BYTES == 32
   static TL_ALWAYS_INLINE __m256i first_lanes(int64_t n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }

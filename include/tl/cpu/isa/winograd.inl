@@ -6,6 +6,9 @@
 // Summed over input channels, each of the kIn^2 elements (here: points) is a matrix product over all tiles. A block of
 // tiles goes through all three stages while its points are in cache. The gradient of x is the same with w turned; that
 // of w is G^T [sum of (B^T x B) * (A grad_y A^T) over tiles] G.
+//
+// In bfloat16 the points of pictures and kernels are rounded to it, what is summed from them stays float. Points of the
+// small tile are sums of four pixels, of the large one of up to a hundred, hence there is no large one.
 
 /// The transforms along one axis of F(4, 3), from the points 0, 1, -1, 2, -2 and infinity.
 struct Winograd4 {
@@ -215,34 +218,22 @@ void winograd_transform_kernels(const T* weight, int64_t cin, int64_t out_first,
 /// Transforms weight [cout, 3, 3, cin] and packs each point as a right matrix: [cin, cout] or, turned (for the gradient
 /// of x), [cout, cin]. Behind the points come zeros for a pixel of what the matrices multiply.
 template <class F, class T>
-void winograd_pack(const T* weight, int64_t cin, int64_t cout, bool turned, T* packed) {
-  const Blocking<T> blocking(turned ? cin : cout, turned ? cout : cin);
-  const int64_t size = gemm_packed_size(blocking.n, blocking.k);
-  std::fill_n(packed + kWinogradPoints<F> * size, blocking.k, T(0));
-  // Kernels are transformed a few at a time: a panel of columns, or rows that lie in one block.
-  const int64_t share = turned ? 8 : Tile<T>::kCols;
+void winograd_pack(const Wide<T>* weight, int64_t cin, int64_t cout, bool turned, T* packed) {
+  using Points = WinogradPoints<Wide<T>>;
+  const int64_t n = turned ? cin : cout, k = turned ? cout : cin, size = gemm_packed_size(n, k);
+  std::fill_n(packed + kWinogradPoints<F> * size, k, T{});
+  // Kernels are transformed a few at a time: whole panels of columns, or rows that are packed together.
+  const int64_t share = turned ? packed_rows(packed) : packed_cols(packed);
   parallel_for(divide_up(cout, share), 1, [&](int64_t first, int64_t last) {
-    const WinogradPoints<T> slice(
-        scratch(ScratchUse::rows).get<T>(kWinogradPoints<F> * WinogradPoints<T>::plane_of(share, cin)), share, cin);
+    const Points slice(scratch(ScratchUse::rows).get<Wide<T>>(kWinogradPoints<F> * Points::plane_of(share, cin)), share,
+                       cin);
     for (int64_t out = first * share; out < std::min(last * share, cout); out += share) {
       const int64_t outs = std::min(share, cout - out);
       winograd_transform_kernels<F>(weight, cin, out, outs, turned, slice);
       for (int point = 0; point < kWinogradPoints<F>; ++point) {
-        const T* const from = slice.data + point * slice.plane;
-        T* const to = packed + point * size;
-        if (turned) {
-          const int64_t row = out / blocking.block_k * blocking.block_k;
-          for (int64_t col = 0; col < cin; col += blocking.block_n)
-            RowsRight<T>{from + col, slice.row}.pack(0, outs, 0, blocking.cols_at(col), to + blocking.offset(col, row),
-                                                     out - row, blocking.rows_at(row));
-        } else {
-          const int64_t col = out / blocking.block_n * blocking.block_n;
-          for (int64_t row = 0; row < cin; row += blocking.block_k) {
-            const int64_t rows = blocking.rows_at(row);
-            ColsRight<T>{from, slice.row}.pack(row, rows, 0, outs, to + blocking.offset(col, row) + (out - col) * rows,
-                                               0, rows);
-          }
-        }
+        const Wide<T>* const from = slice.data + point * slice.plane;
+        if (turned) pack_some_rows(n, k, from, slice.row, out, outs, packed + point * size);
+        else pack_some_cols(n, k, from, slice.row, out, outs, packed + point * size);
       }
     }
   });
@@ -268,7 +259,8 @@ struct WinogradForward {
   const T* kernels;
   T* y;
   int64_t cout;
-  const T *bias = nullptr, *residual = nullptr;
+  const Wide<T>* bias = nullptr;
+  const T* residual = nullptr;
   Activation activation = Activation::none;
 
   void run() {
@@ -284,8 +276,9 @@ struct WinogradForward {
   void run_block(int64_t first_tile, int64_t count) const {
     constexpr int kPoints = kWinogradPoints<F>;
     using Points = WinogradPoints<T>;
+    using Sums = WinogradPoints<Wide<T>>;
     const Points in(scratch(ScratchUse::rows).get<T>(kPoints * Points::plane_of(count, x.channels)), count, x.channels);
-    const Points out(scratch(ScratchUse::partial).get<T>(kPoints * Points::plane_of(count, cout)), count, cout);
+    const Sums out(scratch(ScratchUse::partial).get<Wide<T>>(kPoints * Sums::plane_of(count, cout)), count, cout);
     parallel_for(count, row_grain(kPoints * x.channels), [&](int64_t first, int64_t last) {
       for (int64_t tile = first; tile < last; ++tile)
         winograd_read_input<F>(x, tiles.place(first_tile + tile), pad_top, pad_left, in, tile);
@@ -295,21 +288,21 @@ struct WinogradForward {
       for (int64_t point = first; point < last; ++point)
         multiply<T>(count, cout, x.channels, StridedLeft<T>{in.data + point * in.plane, in.row, 1},
                     PackedRight<T>{kernels + point * kernel},
-                    StoreTiles<T, EvenRows>{.c = out.data + point * out.plane, .place = {out.row}});
+                    StoreTiles<Wide<T>, EvenRows>{.c = out.data + point * out.plane, .place = {out.row}});
     });
     parallel_for(count, row_grain(kPoints * cout), [&](int64_t first, int64_t last) {
       for (int64_t tile = first; tile < last; ++tile) write(out, tile, tiles.place(first_tile + tile));
     });
   }
 
-  void write(const WinogradPoints<T>& points, int64_t tile, const typename WinogradTiles<F>::Place& at) const {
+  void write(const WinogradPoints<Wide<T>>& points, int64_t tile, const typename WinogradTiles<F>::Place& at) const {
     const int64_t rows = std::min<int64_t>(F::kOut, tiles.height - at.y);
     const int64_t cols = std::min<int64_t>(F::kOut, tiles.width - at.x);
     const int64_t line = tiles.width * cout, origin = (at.image * tiles.height + at.y) * line + at.x * cout;
-    const T* const from = points.data + tile * points.row;
+    const Wide<T>* const from = points.data + tile * points.row;
     const auto along = [](const auto& m, auto& to) TL_INLINE_LAMBDA { F::output(m, to); };
     for_each_vector<T>(0, cout, [&](int64_t c, auto n) TL_INLINE_LAMBDA {
-      const Vec<T> shift = bias ? Vec<T>::load(bias + c, n) : Vec<T>(T(0));
+      const Vec<T> shift = bias ? Vec<T>::load(bias + c, n) : Vec<T>(0);
       transform_tile<F::kIn, F::kOut, T>(
           along,
           [&](int row, int col)
