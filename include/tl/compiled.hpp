@@ -35,6 +35,7 @@
 #include "tl/nn/freeze.inl"
 #include "tl/nn/init.inl"
 #include "tl/nn/module.inl"
+#include "tl/nn/staged.inl"
 #include "tl/ops/attention.inl"
 #include "tl/ops/conv.inl"
 #include "tl/ops/conv_chain.inl"

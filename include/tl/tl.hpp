@@ -8,6 +8,7 @@
 #include "tl/core/error.hpp"
 #include "tl/core/function_ref.hpp"
 #include "tl/core/glob.hpp"
+#include "tl/core/hash.hpp"
 #include "tl/core/log.hpp"
 #include "tl/core/parallel.hpp"
 #include "tl/core/random.hpp"
@@ -46,6 +47,7 @@
 #include "tl/nn/module.hpp"
 #include "tl/nn/norm.hpp"
 #include "tl/nn/sequential.hpp"
+#include "tl/nn/staged.hpp"
 
 #include "tl/optim/average.hpp"
 #include "tl/optim/optimizer.hpp"

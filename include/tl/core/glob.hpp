@@ -57,4 +57,12 @@ inline bool glob_match(std::string_view pattern, std::string_view name) {
   return matched.back();
 }
 
+/// Whether the pattern matches the name itself or that of something around it: "layer1" covers "layer1.0.bn1".
+inline bool glob_covers(std::string_view pattern, std::string_view name) {
+  if (glob_match(pattern, name)) return true;
+  for (size_t dot = name.find('.'); dot != std::string_view::npos; dot = name.find('.', dot + 1))
+    if (glob_match(pattern, name.substr(0, dot))) return true;
+  return false;
+}
+
 }  // namespace tl

@@ -23,6 +23,9 @@ class PictureDataset {
   /// Where the picture comes from: its path, or its number.
   virtual std::string name(int64_t i) const = 0;
   virtual const std::vector<std::string>& classes() const = 0;
+  /// A number that is another one after the picture changed, for caches that outlive the program. This one reads the
+  /// picture; for files their path, size and time of change stand for it.
+  virtual uint64_t fingerprint(int64_t i) const;
 };
 
 /// Pictures in files. Decoded ones are kept in memory up to `cache_bytes`, so that later epochs do not decode again.

@@ -1,8 +1,10 @@
 // Definitions of data/dataset.hpp.
 #pragma once
+#include <filesystem>
 #include <numeric>
 
 #include "tl/core/error.hpp"
+#include "tl/core/hash.hpp"
 #include "tl/data/dataset.hpp"
 
 namespace tl::inline TL_ABI {
@@ -17,6 +19,17 @@ class PictureFiles final : public PictureDataset {
   int64_t label(int64_t i) const override { return item(i).label; }
   std::string name(int64_t i) const override { return item(i).path; }
   const std::vector<std::string>& classes() const override { return samples_.classes; }
+
+  uint64_t fingerprint(int64_t i) const override {
+    std::error_code none;  // a file that cannot be asked about will not be read either
+    const std::filesystem::path path = item(i).path;
+    const auto size = std::filesystem::file_size(path, none);
+    const auto time = std::filesystem::last_write_time(path, none).time_since_epoch().count();
+    Hash hash;
+    hash.add(std::filesystem::absolute(path, none).string()).add(uint64_t{size}).add(int64_t{time});
+    hash.add(jpeg_decoder()).add(options_.background.data(), options_.background.size());
+    return hash.add(int{options_.apply_orientation}).add(options_.max_pixels).add(options_.max_file_bytes).value();
+  }
 
   Image picture(int64_t i) const override {
     {
@@ -65,6 +78,13 @@ class PictureArray final : public PictureDataset {
 };
 
 }  // namespace detail
+
+TL_INLINE uint64_t PictureDataset::fingerprint(int64_t i) const {
+  const Image image = picture(i);
+  Hash hash;
+  hash.add(image.width).add(image.height).add(image.channels);
+  return hash.add(image.pixels.data(), image.pixels.size()).value();
+}
 
 TL_INLINE std::shared_ptr<PictureDataset> picture_files(Samples samples, const ImageOptions& options,
                                                         int64_t cache_bytes) {

@@ -59,6 +59,10 @@ class Loader final : public BatchSource {
   int64_t samples() const override { return static_cast<int64_t>(view_->indices.size()); }
   std::unique_ptr<BatchStream> epoch(int64_t epoch, int64_t first = 0) override;
 
+  /// A pass over chosen places 0 ... samples() - 1 of the view in this order, `batch` at a time, with the augmentation
+  /// of an epoch.
+  std::unique_ptr<BatchStream> pass(std::vector<int64_t> places, int64_t batch, int64_t epoch) const;
+
   const View& view() const { return *view_; }
 
   /// Pictures that could not be read so far, with the reason.

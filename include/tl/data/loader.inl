@@ -44,17 +44,16 @@ struct Loader::Broken {
 
 class Loader::Stream final : public BatchStream {
  public:
-  Stream(std::shared_ptr<const View> view, const LoaderOptions& options, std::shared_ptr<Broken> broken, int64_t epoch,
-         int64_t first)
+  Stream(std::shared_ptr<const View> view, const LoaderOptions& options, std::shared_ptr<Broken> broken,
+         std::vector<int64_t> order, int64_t epoch, int64_t first)
       : view_(std::move(view)),
         options_(options),
         broken_(std::move(broken)),
         epoch_(epoch),
         next_(first),
-        claimed_(first) {
-    const auto samples = static_cast<int64_t>(view_->indices.size());
-    order_ = epoch_order(samples, options.shuffle, options.seed, epoch);
-    total_ = detail::batch_count(samples, options);
+        claimed_(first),
+        total_(detail::batch_count(static_cast<int64_t>(order.size()), options)),
+        order_(std::move(order)) {
     const int count =
         static_cast<int>(std::min<int64_t>(options.workers > 0 ? options.workers : threads(), total_ - first));
     try {
@@ -139,7 +138,7 @@ class Loader::Stream final : public BatchStream {
   std::shared_ptr<const View> view_;
   LoaderOptions options_;
   std::shared_ptr<Broken> broken_;
-  int64_t epoch_, next_, claimed_, total_ = 0;
+  int64_t epoch_, next_, claimed_, total_;
   std::vector<int64_t> order_;
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -161,7 +160,15 @@ TL_INLINE Loader::~Loader() = default;
 TL_INLINE int64_t Loader::batches() const { return detail::batch_count(samples(), options_); }
 
 TL_INLINE std::unique_ptr<BatchStream> Loader::epoch(int64_t epoch, int64_t first) {
-  return std::make_unique<Stream>(view_, options_, broken_, epoch, first);
+  return std::make_unique<Stream>(view_, options_, broken_,
+                                  epoch_order(samples(), options_.shuffle, options_.seed, epoch), epoch, first);
+}
+
+TL_INLINE std::unique_ptr<BatchStream> Loader::pass(std::vector<int64_t> places, int64_t batch, int64_t epoch) const {
+  LoaderOptions options = options_;
+  options.batch = batch;
+  options.drop_last = false;
+  return std::make_unique<Stream>(view_, options, broken_, std::move(places), epoch, 0);
 }
 
 TL_INLINE std::vector<BrokenPicture> Loader::broken() const {

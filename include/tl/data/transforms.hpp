@@ -129,6 +129,14 @@ class Pipeline {
   /// Errors: UsageError if the steps end with a picture of another size.
   void operator()(Image image, float* out, uint64_t seed = 0, uint64_t epoch = 0, uint64_t index = 0) const;
 
+  /// A hash of the input contract and of the steps with their options. Steps of your own, whose options nobody knows,
+  /// all count as equal.
+  uint64_t fingerprint() const;
+  /// Whether there is a step of your own.
+  bool has_own_steps() const;
+  /// Whether (seed, epoch, index) can make a difference: not if all steps are known and none draws random numbers.
+  bool is_random() const;
+
  private:
   bool run_fused(const Image& image, float* out, Generator generator) const;
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "tl/core/error.hpp"
+#include "tl/core/hash.hpp"
 #include "tl/core/log.hpp"
 #include "tl/data/transforms.hpp"
 
@@ -286,6 +287,56 @@ TL_INLINE Image Pipeline::picture(Image image, uint64_t seed, uint64_t epoch, ui
   Generator generator = sample_generator(seed, epoch, index);
   for (const Transform& step : steps_) image = step(std::move(image), generator);
   return image;
+}
+
+namespace detail {
+
+/// What is known of a step.
+struct StepTraits {
+  bool known = false, random = true;
+  uint64_t hash = 0;
+};
+
+TL_INLINE StepTraits traits_of(const Transform& step) {
+  const auto traits = [](std::string_view name, bool random, auto... options) {
+    Hash hash;
+    hash.add(name);
+    (hash.add(options), ...);
+    return StepTraits{.known = true, .random = random, .hash = hash.value()};
+  };
+  if (const auto* s = step.target<Resize>()) return traits("resize", false, s->side, name_of(s->interpolation));
+  if (const auto* s = step.target<ResizeTo>())
+    return traits("resize to", false, s->width, s->height, name_of(s->interpolation));
+  if (const auto* s = step.target<CenterCrop>()) return traits("center crop", false, s->size);
+  if (const auto* s = step.target<ResizeCenterCrop>())
+    return traits("resize and center crop", false, s->resize, s->size, name_of(s->interpolation));
+  if (const auto* s = step.target<RandomResizedCrop>())
+    return traits("random resized crop", true, s->size, s->scale[0], s->scale[1], s->ratio[0], s->ratio[1],
+                  name_of(s->interpolation));
+  if (const auto* s = step.target<RandomHorizontalFlip>())
+    return traits("flip", s->probability > 0 && s->probability < 1, s->probability);
+  if (const auto* s = step.target<ColorJitter>())
+    return traits("jitter", true, s->brightness, s->contrast, s->saturation, s->hue);
+  return {};
+}
+
+}  // namespace detail
+
+TL_INLINE uint64_t Pipeline::fingerprint() const {
+  Hash hash;
+  hash.add(preprocess_.size).add(name_of(preprocess_.channel_order));
+  for (const auto& values : {preprocess_.mean, preprocess_.stddev})
+    for (const float value : values) hash.add(value);
+  for (const Transform& step : steps_) hash.add(detail::traits_of(step).hash);
+  return hash.value();
+}
+
+TL_INLINE bool Pipeline::has_own_steps() const {
+  return !std::all_of(steps_.begin(), steps_.end(), [](const auto& step) { return detail::traits_of(step).known; });
+}
+
+TL_INLINE bool Pipeline::is_random() const {
+  return std::any_of(steps_.begin(), steps_.end(), [](const auto& step) { return detail::traits_of(step).random; });
 }
 
 TL_INLINE bool Pipeline::run_fused(const Image& image, float* out, Generator generator) const {

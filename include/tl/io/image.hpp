@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tl/core/config.hpp"
@@ -50,6 +51,9 @@ struct ImageOptions {
 /// Pillow: `ImageOps.exif_transpose(Image.open(path))` over a background.
 Image load_image(const std::string& path, const ImageOptions& options = {});
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name, const ImageOptions& options = {});
+
+/// What decodes JPEGs here: "stb" or "libjpeg-turbo".
+std::string_view jpeg_decoder();
 
 /// RGB from a picture with 1 channel (grey), 2 (grey, alpha), 3 or 4 (RGB, alpha), composited over `background`.
 /// Errors: UsageError for another number of channels, or pixels that do not fill the size.

@@ -523,6 +523,13 @@ TL_INLINE void save(const std::string& path, const std::string& bytes) {
 
 }  // namespace detail
 
+TL_INLINE std::string_view jpeg_decoder() {
+#if defined(TL_WITH_JPEG_TURBO)
+  if (detail::uses_turbo()) return "libjpeg-turbo";
+#endif
+  return "stb";
+}
+
 TL_INLINE Image to_rgb(Image image, const std::array<uint8_t, 3>& background) {
   const int64_t channels = image.channels;
   require<UsageError>(channels >= 1 && channels <= 4 && image.width >= 0 && image.height >= 0 &&

@@ -61,6 +61,17 @@ struct NamedTensor {
   Tensor tensor;
 };
 
+struct PlannedTensor {
+  std::string name;
+  DType dtype;
+  Shape shape;
+};
+
+/// Writes tensors whose numbers need not be in memory together: `writer` puts them, one after another in this order.
+/// Errors: as below; UsageError if `writer` puts more or less than was planned.
+void write_safetensors(const std::string& path, const std::vector<PlannedTensor>& tensors, const Metadata& metadata,
+                       FunctionRef<void(FileWriter&)> writer);
+
 /// Writes tensors to a file, atomically (see write_atomically): sorted by alignment and name, without holes.
 /// Errors: IoError; UsageError for a name given twice, reserved or not UTF-8.
 void write_safetensors(const std::string& path, std::vector<NamedTensor> tensors, const Metadata& metadata = {});

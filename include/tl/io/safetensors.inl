@@ -268,34 +268,32 @@ TL_INLINE Tensor SafetensorsFile::tensor_in(const std::shared_ptr<MappedFile>& p
   });
 }
 
-TL_INLINE void write_safetensors(const std::string& path, std::vector<NamedTensor> tensors, const Metadata& metadata) {
-  const auto is_utf8 = [](const std::string& name) {
-    try {
-      return !nlohmann::json(name).dump().empty();
-    } catch (const nlohmann::json::type_error&) {
-      return false;
-    }
-  };
-  for (NamedTensor& t : tensors) {
-    require<UsageError>(t.name != "__metadata__" && is_utf8(t.name) && t.tensor.defined(), "write_safetensors: \"",
-                        t.name, "\" is no name for a tensor, or its tensor is undefined");
-    t.tensor = t.tensor.to(kCpu);
-  }
-  std::sort(tensors.begin(), tensors.end(), [](const NamedTensor& a, const NamedTensor& b) {
-    const size_t size_a = size_of(a.tensor.dtype()), size_b = size_of(b.tensor.dtype());
-    return size_a != size_b ? size_a > size_b : a.name < b.name;
-  });
+namespace detail {
 
+TL_INLINE bool is_utf8(const std::string& name) {
+  try {
+    return !nlohmann::json(name).dump().empty();
+  } catch (const nlohmann::json::type_error&) {
+    return false;
+  }
+}
+
+}  // namespace detail
+
+TL_INLINE void write_safetensors(const std::string& path, const std::vector<PlannedTensor>& tensors,
+                                 const Metadata& metadata, FunctionRef<void(FileWriter&)> writer) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t offset = 0;
-  for (const NamedTensor& t : tensors) {
+  for (const PlannedTensor& t : tensors) {
+    require<UsageError>(t.name != "__metadata__" && detail::is_utf8(t.name), "write_safetensors: \"", t.name,
+                        "\" is no name for a tensor");
     require<UsageError>(!header.contains(t.name), "write_safetensors: the name \"", t.name, "\" is given twice");
-    const auto& shape = t.tensor.shape();
-    header[t.name] = {{"dtype", detail::safetensors_name(t.tensor.dtype())},
-                      {"shape", std::vector<int64_t>(shape.begin(), shape.end())},
-                      {"data_offsets", {offset, offset + t.tensor.bytes()}}};
-    offset += t.tensor.bytes();
+    const uint64_t bytes = static_cast<uint64_t>(t.shape.numel()) * size_of(t.dtype);
+    header[t.name] = {{"dtype", detail::safetensors_name(t.dtype)},
+                      {"shape", std::vector<int64_t>(t.shape.begin(), t.shape.end())},
+                      {"data_offsets", {offset, offset + bytes}}};
+    offset += bytes;
   }
   // Metadata may quote folders' names, which are bytes of any kind.
   std::string text_header = header.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
@@ -307,6 +305,25 @@ TL_INLINE void write_safetensors(const std::string& path, std::vector<NamedTenso
     for (int i = 0; i < 8; ++i) bytes[i] = static_cast<char>(length >> (8 * i));
     file.write(bytes, 8);
     file.write(text_header);
+    const uint64_t begin = file.position();
+    writer(file);
+    require<UsageError>(file.position() - begin == offset, "write_safetensors: ", file.position() - begin,
+                        " bytes were put where ", offset, " had been planned");
+  });
+}
+
+TL_INLINE void write_safetensors(const std::string& path, std::vector<NamedTensor> tensors, const Metadata& metadata) {
+  for (NamedTensor& t : tensors) {
+    require<UsageError>(t.tensor.defined(), "write_safetensors: the tensor \"", t.name, "\" is undefined");
+    t.tensor = t.tensor.to(kCpu);
+  }
+  std::sort(tensors.begin(), tensors.end(), [](const NamedTensor& a, const NamedTensor& b) {
+    const size_t size_a = size_of(a.tensor.dtype()), size_b = size_of(b.tensor.dtype());
+    return size_a != size_b ? size_a > size_b : a.name < b.name;
+  });
+  std::vector<PlannedTensor> planned;
+  for (const NamedTensor& t : tensors) planned.push_back({t.name, t.tensor.dtype(), t.tensor.shape()});
+  write_safetensors(path, planned, metadata, [&](FileWriter& file) {
     for (const NamedTensor& t : tensors)
       if (t.tensor.bytes() > 0) file.write(t.tensor.raw_data(), t.tensor.bytes());
   });

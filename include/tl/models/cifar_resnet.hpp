@@ -61,10 +61,20 @@ class CifarResNet : public ImageClassifier {
       if (p.parameter->value().rank() > 1) nn::kaiming_normal_(p.parameter->value());
   }
 
-  Tensor features(const Tensor& x) override {
-    return global_avg_pool(layer3(layer2(layer1(conv_bn(conv1, bn1, x, Activation::relu)))));
+  Tensor run_stage(size_t stage, const Tensor& x) override {
+    switch (stage) {
+      case 0:
+        return conv_bn(conv1, bn1, x, Activation::relu);
+      case 1:
+        return layer1(x);
+      case 2:
+        return layer2(x);
+      case 3:
+        return global_avg_pool(layer3(x));
+      default:
+        return linear(x);
+    }
   }
-  Tensor classify(const Tensor& features) override { return linear(features); }
   std::string head_name() const override { return "linear"; }
   void replace_head(int64_t classes) override { linear = nn::Linear(64, classes); }
   std::vector<std::vector<std::string>> stages() const override {

@@ -120,11 +120,17 @@ class EfficientNetLite : public ImageClassifier {
     replace_head(options.classes);
   }
 
-  Tensor features(const Tensor& x) override {
-    const Tensor y = blocks(conv_bn(conv_stem, bn1, x, Activation::relu6));
-    return global_avg_pool(nn::conv_bn_chain({{conv_head, bn2, Activation::relu6}}, y));
+  Tensor run_stage(size_t stage, const Tensor& x) override {
+    if (stage == 0) return conv_bn(conv_stem, bn1, x, Activation::relu6);
+    if (stage < blocks.size()) return blocks[stage - 1](x);
+    if (stage == blocks.size()) {
+      const Tensor y = blocks[stage - 1](x);
+      observed(blocks, y);
+      return y;
+    }
+    if (stage == blocks.size() + 1) return global_avg_pool(nn::conv_bn_chain({{conv_head, bn2, Activation::relu6}}, x));
+    return classifier(dropout(x));
   }
-  Tensor classify(const Tensor& features) override { return classifier(dropout(features)); }
   std::string head_name() const override { return "classifier"; }
   void replace_head(int64_t classes) override { classifier = nn::Linear(1280, classes); }
   std::vector<std::vector<std::string>> stages() const override {

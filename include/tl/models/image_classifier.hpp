@@ -1,4 +1,4 @@
-// What all image networks have in common: a backbone, a head, and an order of layers from input to output.
+// What all image networks have in common: stages from input to output, of which the last is a head.
 #pragma once
 #include <memory>
 #include <optional>
@@ -11,30 +11,25 @@
 #include "tl/nn/linear.hpp"
 #include "tl/nn/module.hpp"
 #include "tl/nn/sequential.hpp"
+#include "tl/nn/staged.hpp"
 
 namespace tl::inline TL_ABI {
 namespace models {
 
-/// A network for pictures [N, H, W, C] with a head that can be replaced.
-class ImageClassifier : public nn::Module {
+/// A network for pictures [N, H, W, C] whose last stage is a head that can be replaced.
+class ImageClassifier : public nn::Staged {
  public:
   /// What the head takes: pooled features [N, F] (SqueezeNet: the map [N, h, w, F]).
-  virtual Tensor features(const Tensor& x) = 0;
+  Tensor features(const Tensor& x) { return run_stages(x, 0, stage_count() - 1); }
 
   /// Logits [N, classes] from features.
-  virtual Tensor classify(const Tensor& features) = 0;
-
-  Tensor forward(const Tensor& x) override { return classify(features(x)); }
+  Tensor classify(const Tensor& features) { return run_stage(stage_count() - 1, features); }
 
   /// Name of the layer that makes the logits, such as "fc".
   virtual std::string head_name() const = 0;
 
   /// Puts a fresh head for another number of classes in place.
   virtual void replace_head(int64_t classes) = 0;
-
-  /// Globs over parameter names, stage by stage from the input to the head: the order for layer-wise rates and for
-  /// unfreezing. Every parameter is in exactly one stage; the head is the last.
-  virtual std::vector<std::vector<std::string>> stages() const = 0;
 
   /// The activation throughout the network, as weight files name it.
   virtual std::string activation() const { return "relu"; }

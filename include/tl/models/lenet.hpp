@@ -20,14 +20,22 @@ class LeNet : public ImageClassifier {
         fc2(120, 84),
         fc3(84, options.classes) {}
 
-  Tensor features(const Tensor& x) override {
-    require<ShapeError>(x.rank() == 4 && x.size(1) == 28 && x.size(2) == 28 && x.size(3) == 1,
-                        "lenet: x must be [N, 28, 28, 1]; got ", x.shape());
-    const Tensor y = max_pool2d(relu(conv1(x)));
-    const Tensor z = max_pool2d(relu(conv2(y)));
-    return relu(fc2(relu(fc1(flatten(permute(z, {0, 3, 1, 2}))))));
+  Tensor run_stage(size_t stage, const Tensor& x) override {
+    switch (stage) {
+      case 0:
+        require<ShapeError>(x.rank() == 4 && x.size(1) == 28 && x.size(2) == 28 && x.size(3) == 1,
+                            "lenet: x must be [N, 28, 28, 1]; got ", x.shape());
+        return max_pool2d(relu(conv1(x)));
+      case 1:
+        return flatten(permute(max_pool2d(relu(conv2(x))), {0, 3, 1, 2}));
+      case 2:
+        return relu(fc1(x));
+      case 3:
+        return relu(fc2(x));
+      default:
+        return fc3(x);
+    }
   }
-  Tensor classify(const Tensor& features) override { return fc3(features); }
   std::string head_name() const override { return "fc3"; }
   void replace_head(int64_t classes) override { fc3 = nn::Linear(84, classes); }
   std::vector<std::vector<std::string>> stages() const override {

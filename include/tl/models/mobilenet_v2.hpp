@@ -1,5 +1,8 @@
 // MobileNetV2.
 #pragma once
+#include <array>
+#include <numeric>
+
 #include "tl/models/image_classifier.hpp"
 
 namespace tl::inline TL_ABI {
@@ -127,15 +130,15 @@ class MobileNetV2 : public ImageClassifier {
     const bool gluon = variant == Variant::gluon;
     const nn::BatchNormConfig norm{.eps = options.batch_norm_eps.value_or(1e-5)};
     struct Stage {
-      int64_t expansion, channels, repeats, stride;
+      int64_t expansion, channels, stride;
     };
-    const Stage stages[] = {
-        {1, 16, 1, 1},  {6, 24, 2, 2}, {6, 32, 3, 2}, {6, 64, 4, gluon ? 1 : 2}, {6, 96, 3, gluon ? 2 : 1},
-        {6, 160, 3, 2}, {6, 320, 1, 1}};
+    const Stage stages[] = {{1, 16, 1},  {6, 24, 2}, {6, 32, 2}, {6, 64, gluon ? 1 : 2}, {6, 96, gluon ? 2 : 1},
+                            {6, 160, 2}, {6, 320, 1}};
     first = End(Unit(3, 32, 3, 2, 1, variant, norm), variant);
     int64_t in = 32;
-    for (const Stage& stage : stages)
-      for (int64_t i = 0; i < stage.repeats; ++i) {
+    for (size_t s = 0; s < kRepeats.size(); ++s)
+      for (unsigned i = 0; i < kRepeats[s]; ++i) {
+        const Stage& stage = stages[s];
         blocks.push_back(Block({.in = in,
                                 .out = stage.channels,
                                 .stride = i == 0 ? stage.stride : 1,
@@ -169,8 +172,15 @@ class MobileNetV2 : public ImageClassifier {
     return out;
   }
 
-  Tensor features(const Tensor& x) override { return global_avg_pool(last(blocks(first(x)))); }
-  Tensor classify(const Tensor& features) override { return classifier(dropout(features)); }
+  Tensor run_stage(size_t stage, const Tensor& x) override {
+    if (stage == 0) return first(x);
+    if (stage > kRepeats.size() + 1) return classifier(dropout(x));
+    if (stage == kRepeats.size() + 1) return global_avg_pool(last(x));
+    const auto begin = std::accumulate(kRepeats.begin(), kRepeats.begin() + static_cast<std::ptrdiff_t>(stage) - 1, 0u);
+    const Tensor y = blocks.run_stages(x, begin, begin + kRepeats[stage - 1]);
+    if (stage == kRepeats.size()) observed(blocks, y);
+    return y;
+  }
   std::string head_name() const override { return "classifier.1"; }
   void replace_head(int64_t classes) override {
     classifier = [&] {
@@ -187,9 +197,9 @@ class MobileNetV2 : public ImageClassifier {
     out.push_back(variant_ == Variant::gluon ? std::vector<std::string>{"conv0", "bn0"}
                                              : std::vector<std::string>{"features.0"});
     int at = shift;
-    for (const int repeats : {1, 2, 3, 4, 3, 3, 1}) {
+    for (const unsigned repeats : kRepeats) {
       std::vector<std::string> stage;
-      for (int i = 0; i < repeats; ++i) stage.push_back(prefix + std::to_string(at++));
+      for (unsigned i = 0; i < repeats; ++i) stage.push_back(prefix + std::to_string(at++));
       out.push_back(std::move(stage));
     }
     out.push_back(variant_ == Variant::gluon ? std::vector<std::string>{"conv1", "bn1"}
@@ -202,6 +212,8 @@ class MobileNetV2 : public ImageClassifier {
   std::string describe() const override { return "MobileNetV2"; }
 
  private:
+  static constexpr std::array<unsigned, 7> kRepeats = {1, 2, 3, 4, 3, 3, 1};  // blocks of each stage
+
   Variant variant_;
 };
 

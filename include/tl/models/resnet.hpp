@@ -82,11 +82,22 @@ class ResNet : public ImageClassifier {
     fc = nn::Linear(in, options.classes);
   }
 
-  Tensor features(const Tensor& x) override {
-    const Tensor y = maxpool(conv_bn(conv1, bn1, x, Activation::relu));
-    return global_avg_pool(layer4(layer3(layer2(layer1(y)))));
+  Tensor run_stage(size_t stage, const Tensor& x) override {
+    switch (stage) {
+      case 0:
+        return maxpool(conv_bn(conv1, bn1, x, Activation::relu));
+      case 1:
+        return layer1(x);
+      case 2:
+        return layer2(x);
+      case 3:
+        return layer3(x);
+      case 4:
+        return global_avg_pool(layer4(x));
+      default:
+        return fc(x);
+    }
   }
-  Tensor classify(const Tensor& features) override { return fc(features); }
   std::string head_name() const override { return "fc"; }
   void replace_head(int64_t classes) override { fc = nn::Linear(fc.weight.value().size(1), classes); }
   std::vector<std::vector<std::string>> stages() const override {

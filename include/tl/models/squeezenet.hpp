@@ -62,9 +62,12 @@ class SqueezeNet : public ImageClassifier {
     return out;
   }
 
-  Tensor features(const Tensor& x) override { return layers(x); }
-  Tensor classify(const Tensor& features) override {
-    return global_avg_pool(conv_activation(classifier, dropout(features), Activation::relu));
+  Tensor run_stage(size_t stage, const Tensor& x) override {
+    constexpr size_t kEnds[] = {3, 6, 9, 13};  // each of the first three ends with its pooling
+    if (stage == 4) return global_avg_pool(conv_activation(classifier, dropout(x), Activation::relu));
+    const Tensor y = layers.run_stages(x, stage == 0 ? 0 : kEnds[stage - 1], kEnds[stage]);
+    if (stage == 3) observed(layers, y);
+    return y;
   }
   std::string head_name() const override { return "classifier.1"; }
   void replace_head(int64_t classes) override {

@@ -10,14 +10,6 @@
 namespace tl::inline TL_ABI {
 namespace detail {
 
-/// Whether the glob matches the name or a module around it.
-TL_INLINE bool covers(std::string_view glob, std::string_view name) {
-  if (glob_match(glob, name)) return true;
-  for (size_t dot = name.find('.'); dot != std::string_view::npos; dot = name.find('.', dot + 1))
-    if (glob_match(glob, name.substr(0, dot))) return true;
-  return false;
-}
-
 /// Frozen flags of modules follow their parameters; those without parameters keep what they were told.
 TL_INLINE void settle(nn::Module& net) {
   for (const auto& module : nn::named_modules(net)) {
@@ -36,7 +28,7 @@ TL_INLINE int64_t set_frozen_by_glob(nn::Module& net, std::string_view glob, boo
   std::vector<std::string> names;
   for (const auto& p : nn::named_parameters_with_aliases(net)) {
     names.push_back(p.name);
-    if (!covers(glob, p.name)) continue;
+    if (!glob_covers(glob, p.name)) continue;
     p.parameter->set_frozen(frozen);
     ++matched;
   }
@@ -44,7 +36,7 @@ TL_INLINE int64_t set_frozen_by_glob(nn::Module& net, std::string_view glob, boo
   for (const auto& module : nn::named_modules(net)) {
     if (module.name.empty()) continue;
     names.push_back(module.name);
-    if (!covers(glob, module.name)) continue;
+    if (!glob_covers(glob, module.name)) continue;
     module.module->set_frozen_flag(frozen);
     any_module = true;
   }

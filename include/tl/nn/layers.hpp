@@ -60,6 +60,7 @@ struct Dropout : Stateless {
   Dropout() = default;
   explicit Dropout(double p) : probability(p) {}
   Tensor forward(const Tensor& x) override { return training() ? dropout(x, probability, default_generator()) : x; }
+  bool is_random() const override { return probability > 0; }
   std::string describe() const override { return text("Dropout(", probability, ")"); }
 };
 
@@ -69,6 +70,7 @@ struct DropPath : Stateless {
   DropPath() = default;
   explicit DropPath(double p) : probability(p) {}
   Tensor forward(const Tensor& x) override { return training() ? drop_path(x, probability, default_generator()) : x; }
+  bool is_random() const override { return probability > 0; }
   std::string describe() const override { return text("DropPath(", probability, ")"); }
 };
 

@@ -130,6 +130,9 @@ class Module {
   /// Name of the kind of module and its options, for printing.
   virtual std::string describe() const { return "Module"; }
 
+  /// Whether it draws random numbers in training, as dropout does.
+  virtual bool is_random() const { return false; }
+
   /// Switches to training (or evaluation), with everything inside. What is frozen stays in evaluation.
   void train(bool on = true);
   void eval() { train(false); }

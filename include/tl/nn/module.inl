@@ -133,11 +133,8 @@ TL_INLINE std::vector<NamedParameter> select_parameters(Module& root, std::strin
   std::vector<NamedParameter> out;
   std::vector<std::string> names;
   for (NamedParameter& p : named_parameters(root)) {
-    bool matches = glob_match(glob, p.name);
-    for (size_t dot = p.name.find('.'); !matches && dot != std::string::npos; dot = p.name.find('.', dot + 1))
-      matches = glob_match(glob, std::string_view(p.name).substr(0, dot));
     names.push_back(p.name);
-    if (matches) out.push_back(std::move(p));
+    if (glob_covers(glob, p.name)) out.push_back(std::move(p));
   }
   for (const NamedModule& module : named_modules(root))
     if (!module.name.empty()) names.push_back(module.name);

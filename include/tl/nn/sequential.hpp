@@ -4,14 +4,14 @@
 #include <memory>
 #include <utility>
 
-#include "tl/nn/module.hpp"
+#include "tl/nn/staged.hpp"
 
 namespace tl::inline TL_ABI {
 namespace nn {
 
-/// Modules of one kind, named "0", "1", ...; forward chains them.
+/// Modules of one kind, named "0", "1", ...; forward chains them, and each is a stage.
 template <std::derived_from<Module> M>
-class ModuleList : public Module {
+class ModuleList : public Staged {
  public:
   void push_back(M&& module) { modules_.push_back(std::make_unique<M>(std::move(module))); }
 
@@ -25,11 +25,13 @@ class ModuleList : public Module {
     return out;
   }
 
-  Tensor forward(const Tensor& x) override {
-    Tensor y = x;
-    for (const auto& module : modules_) y = (*module)(y);
-    return y;
+  std::vector<std::vector<std::string>> stages() const override {
+    std::vector<std::vector<std::string>> out;
+    for (size_t i = 0; i < modules_.size(); ++i) out.push_back({std::to_string(i)});
+    return out;
   }
+  size_t stage_count() const override { return modules_.size(); }
+  Tensor run_stage(size_t stage, const Tensor& x) override { return (*modules_.at(stage))(x); }
 
   std::string describe() const override { return "ModuleList"; }
 
