@@ -68,6 +68,7 @@
 #include "tl/data/split.hpp"
 #include "tl/data/transforms.hpp"
 
+#include "tl/transfer/cache.hpp"
 #include "tl/transfer/features.hpp"
 #include "tl/transfer/symmetric_eigen.hpp"
 #include "tl/transfer/transferability.hpp"

@@ -71,9 +71,7 @@ class Hash {
     std::memcpy(&out, from, sizeof out);
     return out;
   }
-  static uint64_t round(uint64_t lane, uint64_t input) {
-    return std::rotl(lane + input * kPrimes[1], 31) * kPrimes[0];
-  }
+  static uint64_t round(uint64_t lane, uint64_t input) { return std::rotl(lane + input * kPrimes[1], 31) * kPrimes[0]; }
   void mix(const unsigned char* block) {
     for (size_t i = 0; i < lanes_.size(); ++i) lanes_[i] = round(lanes_[i], word<uint64_t>(block + 8 * i));
   }
