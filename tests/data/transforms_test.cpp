@@ -37,6 +37,31 @@ std::vector<float> run(const tl::Pipeline& pipeline, const tl::Image& image, uin
 
 }  // namespace
 
+TEST_CASE("Pipelines are told apart by their steps' options; what is random is known, but for steps of one's own") {
+  const tl::Preprocess input;
+  const tl::Pipeline evaluation = tl::eval_transform(input), training = tl::train_transform(input);
+  CHECK(!evaluation.is_random());
+  CHECK(training.is_random());
+  CHECK(!training.has_own_steps());
+  const auto own = [](tl::Image image, tl::Generator&) { return image; };
+  const tl::Pipeline more(input, {tl::ResizeTo{}, own});
+  CHECK(more.is_random());
+  CHECK(more.has_own_steps());
+  CHECK(!tl::Pipeline(input, {tl::Resize{}, tl::CenterCrop{}, tl::RandomHorizontalFlip{1.0}}).is_random());
+
+  tl::Preprocess brighter = input, grey = input;
+  brighter.mean[1] = std::nextafter(brighter.mean[1], 1.0f);
+  grey.channel_order = tl::ChannelOrder::bgr;
+  std::set<uint64_t> seen;
+  for (const tl::Pipeline& pipeline :
+       {evaluation, training, more, tl::eval_transform(brighter), tl::eval_transform(grey),
+        tl::train_transform(input, {.scale = {0.08, 0.9}}), tl::train_transform(input, {.flip = 0.25}),
+        tl::train_transform(input, {.jitter = {.hue = 0.1}}), tl::train_transform(input, {.jitter = {.contrast = 0.1}}),
+        tl::Pipeline(input, {tl::Resize{224}}), tl::Pipeline(input, {tl::CenterCrop{224}})})
+    CHECK(seen.insert(pipeline.fingerprint()).second);
+  CHECK(seen.count(tl::eval_transform(tl::Preprocess()).fingerprint()) == 1);
+}
+
 TEST_CASE("The shorter side is resized as torchvision does") {
   tl::Generator random;
   for (const auto& entry : golden_cases("resize.json", "shorter_side")) {

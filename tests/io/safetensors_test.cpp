@@ -129,6 +129,31 @@ TEST_CASE("the writer refuses names that cannot be, and keeps odd metadata reada
   CHECK(file.metadata().at("folder") == "caf\xef\xbf\xbd");
 }
 
+TEST_CASE("tensors can be written one after another without being in memory together, but as planned") {
+  const Folder folder;
+  const std::string path = folder / "a.safetensors";
+  const std::vector<PlannedTensor> planned{{"z", DType::f32, {2, 3}}, {"a", DType::u8, {1}}};
+  const auto write = [&](int64_t numbers) {
+    write_safetensors(path, planned, {{"made", "in parts"}}, [&](FileWriter& file) {
+      for (int64_t i = 0; i < numbers; ++i) {
+        const auto value = static_cast<float>(i);
+        file.write(&value, sizeof value);
+      }
+      file.write("!");
+    });
+  };
+  write(6);
+  const SafetensorsFile file(path);
+  CHECK(file.metadata().at("made") == "in parts");
+  CHECK(file.tensor("z").shape() == Shape{2, 3});
+  CHECK(file.tensor("z").data<float>()[5] == 5);
+  CHECK(file.tensor("a").data<uint8_t>()[0] == '!');
+  const std::string good = get_file(path);
+  CHECK_THROWS_WITH_AS(write(5), "write_safetensors: 21 bytes were put where 25 had been planned", UsageError);
+  CHECK(get_file(path) == good);
+  CHECK(folder.entries() == 1);
+}
+
 TEST_CASE("FR05: a full disk is an IoError and the old file stays") {
   const Folder folder;
   const std::string path = folder / "a.safetensors";

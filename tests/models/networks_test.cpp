@@ -10,6 +10,8 @@
 #include "tl/io/state_dict.hpp"
 #include "tl/models/create.hpp"
 #include "tl/nn/freeze.hpp"
+#include "tl/nn/layers.hpp"
+#include "tl/nn/staged.hpp"
 #include "tl/ops/loss.hpp"
 #include "tl/ops/pool.hpp"
 #include "tl/ops/view.hpp"
@@ -232,6 +234,35 @@ TEST_CASE(
     const std::string printed = nn::to_string(*net);
     CHECK(printed.starts_with(net->describe()));
     CHECK(printed.find("frozen") == std::string::npos);
+  }
+}
+
+TEST_CASE("every network: a stage runs the layers that its globs name, and no others") {
+  for (const std::string arch : {"cifar_resnet20", "lenet", "squeezenet1_1", "resnet18", "mobilenet_v2",
+                                 "mobilenet_v2_gluon", "efficientnet_lite0"}) {
+    CAPTURE(arch);
+    manual_seed(1);
+    const auto net = models::create(arch, {.classes = 5});
+    const auto by_stage = nn::modules_by_stage(*net);
+    REQUIRE(by_stage.size() == net->stage_count());
+    std::map<const nn::Module*, size_t> stage_of;
+    for (size_t stage = 0; stage < by_stage.size(); ++stage)
+      for (const auto& module : by_stage[stage]) CHECK(stage_of.emplace(module.module, stage).second);
+    CHECK(stage_of.size() == nn::named_modules(*net).size());
+    net->eval();
+    const NoGrad no_grad;
+    Tensor y = small_batch(*net);
+    for (size_t stage = 0; stage < by_stage.size(); ++stage) {
+      const auto see = [&](nn::Module& module, const Tensor&) {
+        const bool random = dynamic_cast<nn::Dropout*>(&module) || dynamic_cast<nn::DropPath*>(&module);
+        bool own_parameters = false;
+        for (const auto& member : module.members()) own_parameters = own_parameters || member.parameter;
+        if (own_parameters || random) CHECK_MESSAGE(stage_of.at(&module) == stage, module.describe());
+      };
+      const nn::Observe observe(see);
+      y = net->run_stage(stage, y);
+    }
+    CHECK(y.shape() == Shape{1, 5});
   }
 }
 

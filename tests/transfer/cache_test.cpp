@@ -9,6 +9,7 @@
 #include "tl/models/create.hpp"
 #include "tl/nn/freeze.hpp"
 #include "tl/nn/staged.hpp"
+#include "tl/ops/index.hpp"
 #include "train/tasks.hpp"
 
 namespace {
@@ -97,8 +98,6 @@ TEST_CASE("frozen_prefix ends below the first thing that lives, and says what it
   CHECK(frozen_prefix(net).end ==
         "dropout, Dropout(0.2), draws random numbers in training. Hint: freeze(net, \"dropout\").");
   net.dropout.probability = 0;
-  CHECK(frozen_prefix(net).end.starts_with("bn2"));
-  freeze_batch_norms(net);
   CHECK(frozen_prefix(net).stages == 2);
   CHECK(frozen_prefix(net).end == "the last stage, which is never kept.");
   net.train();
@@ -196,7 +195,7 @@ TEST_CASE("every network: a sample's features do not depend on its neighbours, a
     Tensor x = Tensor::empty({count, size, size, input.channels()});
     float* to = x.mutable_data<float>();
     for (int64_t i = 0; i < x.numel(); ++i) to[i] = static_cast<float>(std::sin(0.7 * static_cast<double>(i)));
-    const Tensor reversed = index_select(x, 0, Tensor::from<int32_t>({7, 6, 5, 4, 3, 2, 1, 0}, {8}));
+    const Tensor reversed = gather(x, 0, Tensor::from<int32_t>({7, 6, 5, 4, 3, 2, 1, 0}, {8}));
     for (size_t cut = 1; cut < net->stage_count(); ++cut) {
       CAPTURE(cut);
       const Tensor features = net->run_stages(x, 0, cut), other = net->run_stages(reversed, 0, cut);
@@ -289,7 +288,7 @@ TEST_CASE(
   CHECK(train(CacheStorage::none, "", DType::f32, kEnough) == memory);
   CHECK(warnings.texts.empty());
   CHECK(train(CacheStorage::memory, "", DType::f32, 30 * 2 * 8 * 4) == memory);
-  CHECK(warnings.texts.size() == 3);  // both sources at the first cut together have room for 30, then for fewer
+  CHECK(warnings.texts.size() == 4);  // for each source and cut
   const auto half = train(CacheStorage::memory, "", DType::bf16, kEnough);
   CHECK(half != memory);
   CHECK(train(CacheStorage::none, "", DType::bf16, kEnough) == half);
@@ -426,7 +425,7 @@ TEST_CASE("files of pictures are told apart by path, size and time; unreadable o
     CachedSource source(cache, View(picture_files(samples), eval_transform(stripes_input())),
                         {.batch = 3, .shuffle = true});
     const Pass out = pass_of(source, 1);
-    if (computed > 0) CHECK(source.broken().size() == 2);
+    if (computed > 0) CHECK(source.broken().size() == 6 - out.indices.size());
     return out;
   };
   const Warnings warnings;
