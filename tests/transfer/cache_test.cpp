@@ -268,7 +268,7 @@ TEST_CASE(
     FitOptions options;
     options.epochs = 6;
     options.forward = cache.forward();
-    options.before_epoch = [&](int64_t epoch) {
+    options.before_epoch = [&](int64_t epoch, const RunLog&) {
       cuts.push_back(cache.stages());
       if (epoch == 2) unfreeze(net, "conv2"), freeze(net, "dropout");
       if (epoch == 4) net.set_frozen(false);
