@@ -60,6 +60,7 @@
 #include "tl/train/fit.inl"
 #include "tl/train/log.inl"
 #include "tl/train/metrics.inl"
+#include "tl/train/multitask.inl"
 #include "tl/train/objective.inl"
 #include "tl/train/progress.inl"
 #include "tl/train/rate_finder.inl"

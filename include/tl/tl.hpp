@@ -92,6 +92,7 @@
 #include "tl/train/fit.hpp"
 #include "tl/train/log.hpp"
 #include "tl/train/metrics.hpp"
+#include "tl/train/multitask.hpp"
 #include "tl/train/objective.hpp"
 #include "tl/train/progress.hpp"
 #include "tl/train/rate_finder.hpp"

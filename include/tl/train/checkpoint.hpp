@@ -23,6 +23,7 @@ struct TrainState {
   int64_t best_epoch = 0;
   RunLog log;
   std::vector<NamedTensor> best_weights;   ///< copies, buffers included
+  std::vector<NamedTensor> objective;      ///< parameters and buffers of the loss, if it has any
   std::vector<optim::NamedState> average;  ///< of the weights, if one is kept
 };
 

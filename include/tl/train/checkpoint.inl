@@ -30,6 +30,7 @@ TL_INLINE void save_checkpoint(const std::string& path, nn::Module& net, optim::
   add("optimizer/", optimizer.state());
   add("best/", state.best_weights);
   add("average/", state.average);
+  add("objective/", state.objective);
   const Generator::State random = default_generator().state();
   nlohmann::json rates = nlohmann::json::array();
   for (const auto& group : optimizer.groups()) rates.push_back({group.name, detail::bits_of(group.rate)});
@@ -96,6 +97,7 @@ TL_INLINE TrainState load_checkpoint(const std::string& path, nn::Module& net, o
     if (name.starts_with("net/")) weights.push_back({name.substr(4), file.tensor(name)});
     if (name.starts_with("best/")) state.best_weights.push_back({name.substr(5), file.tensor(name).clone()});
     if (name.starts_with("average/")) state.average.push_back({name.substr(8), file.tensor(name).clone()});
+    if (name.starts_with("objective/")) state.objective.push_back({name.substr(10), file.tensor(name).clone()});
     if (name.starts_with("optimizer/")) moments.push_back({name.substr(10), file.tensor(name)});
   }
   if (!state.best_weights.empty()) (void)matched_copies(net, state.best_weights);

@@ -75,6 +75,7 @@ class FitRun {
     state_.log.seed = options.seed;
     if (!options.checkpoint.empty() && std::filesystem::exists(options.checkpoint))
       state_ = load_checkpoint(options.checkpoint, net, optimizer);
+    if (objective.module() && !state_.objective.empty()) restore_weights(*objective.module(), state_.objective);
     if (options.average > 0) {
       average_.emplace(net, options.average);
       if (!state_.average.empty()) average_->load_state(state_.average);
@@ -164,6 +165,7 @@ class FitRun {
                           ", step ", state_.step + 1, "; ",
                           std::isfinite(total) ? "" : first_bad_layer(net_, forward_, x),
                           ". Hint: a smaller rate, a warm-up, or clip_norm.");
+    objective_.after_batch(net_, output, batch);
     state_.loss.add(total, divisor);
     const Accuracy accuracy = objective_.accuracy(output, batch);
     state_.accuracy.add(accuracy.value(), static_cast<double>(accuracy.count()));
@@ -237,6 +239,7 @@ class FitRun {
   void checkpoint() {
     if (options_.checkpoint.empty()) return;
     if (average_) state_.average = average_->state();
+    if (objective_.module()) state_.objective = copy_weights(*objective_.module());
     save_checkpoint(options_.checkpoint, net_, optimizer_, state_);
   }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "tl/ops/loss.hpp"
+#include "tl/optim/param_group.hpp"
 #include "tl/train/evaluate.hpp"
 #include "tl/train/log.hpp"
 
@@ -21,6 +22,9 @@ struct Validation {
 class Objective {
  public:
   virtual ~Objective() = default;
+
+  /// Width of the network's output.
+  virtual int64_t outputs() const = 0;
 
   /// Errors: ShapeError unless the network's output has the form that the loss needs.
   virtual void check(const Tensor& output) const = 0;
@@ -44,7 +48,17 @@ class Objective {
 
   /// What the epoch's record shall say besides, such as the weights of tasks.
   virtual NamedValues extras() const { return {}; }
+
+  /// Parameters and buffers of the loss itself, if it has any: checkpoints hold them, and objective_groups lets an
+  /// optimizer move them.
+  virtual nn::Module* module() const { return nullptr; }
+
+  /// Called with the network's output after each training batch, with gradients in place.
+  virtual void after_batch(nn::Module&, const Tensor& /*output*/, const Batch&) const {}
 };
+
+/// The objective's own parameters as groups for an optimizer, named "objective.<parameter>"; none when it has none.
+std::vector<optim::ParamGroup> objective_groups(const Objective& objective, double rate);
 
 /// One label of `classes` for each sample: cross-entropy with label smoothing and class weights. Batches with class
 /// probabilities instead of labels (Batch::mixed) are scored against these.
@@ -53,6 +67,7 @@ class Classification final : public Objective {
   explicit Classification(int64_t classes, CrossEntropyOptions options = CrossEntropyOptions())
       : classes_(classes), options_(std::move(options)) {}
 
+  int64_t outputs() const override { return classes_; }
   void check(const Tensor& output) const override;
   std::vector<Tensor> targets(const Batch& batch) const override;
   double divisor(const Batch& batch) const override;
