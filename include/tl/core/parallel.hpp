@@ -23,6 +23,8 @@ int available_threads();
 /// Sets the number of threads, 1 to 1024. 1 means that everything runs in the calling thread.
 void set_threads(int count);
 int threads();
+/// Threads that parallel_for would use if it were called here: one within a task of another call.
+int threads_here();
 
 /// Hands all parallel work to `executor`, which must outlive its use; nullptr restores tl's own pool.
 void set_executor(Executor* executor);

@@ -169,6 +169,8 @@ TL_INLINE int threads() {
   return state.threads;
 }
 
+TL_INLINE int threads_here() { return core_detail::in_parallel_region ? 1 : threads(); }
+
 TL_INLINE void set_executor(Executor* executor) {
   auto& state = core_detail::parallel_state();
   const std::lock_guard lock(state.mutex);

@@ -189,11 +189,12 @@ struct Product {
   const Left& left;
   const Right& right;
   const Result& result;
+  int64_t col_origin = 0;  // the first of the n columns, in `right` and `result`
 
   const Blocking<T> blocking{n, k};
   const int64_t blocks_down = std::max<int64_t>(divide_up(k, blocking.block_k), 1);
   const int64_t blocks = divide_up(n, blocking.block_n) * blocks_down;
-  const int64_t ways = std::clamp<int64_t>(m * n * k / kWorthAThread, 1, threads());
+  const int64_t ways = std::clamp<int64_t>(m * n * k / kWorthAThread, 1, threads_here());
   int64_t row_panels = 0, chunks = 0;  // tasks: panels of rows times chunks of columns
   int64_t packs = 0, slice = 0;        // steps that pack a block, and their rows of B
   T* buffers[2] = {};                  // for packed blocks, in turn
@@ -257,7 +258,8 @@ struct Product {
     const Block block = block_at(index);
     const int64_t row = part * slice, count = std::min(slice, block.k_count - row);
     if (count > 0)
-      right.pack(block.k_first + row, count, block.col_first, block.cols, buffers[index % 2], row, block.k_count);
+      right.pack(block.k_first + row, count, col_origin + block.col_first, block.cols, buffers[index % 2], row,
+                 block.k_count);
   }
 
   /// Each thread gets half of its share in one run, then half of what is left: neighbours, which fetch for each other,
@@ -284,7 +286,7 @@ struct Product {
     const int64_t per_tile = view.next_step == 1 && view.next_stride == k_count ? divide_up(view.shares, tiles) : 1;
     for (int64_t j = panel_first; j < panel_last; ++j) {
       const int64_t col = j * kCols, width = panel_width<T>(cols - col), count = std::min(width, cols - col);
-      const int64_t share = (j - panel_first) * per_tile;
+      const int64_t to_col = col_origin + col_first + col, share = (j - panel_first) * per_tile;
       const Ahead<T> ahead = share < view.shares
                                  ? Ahead<T>{view.next + share * view.next_stride, per_tile * view.next_step}
                                  : Ahead<T>{view.data, 0};
@@ -292,22 +294,38 @@ struct Product {
       const auto product = pick_multiply_tile<T>(rows, width);
       const T* const panel_of_b = panels + col * k_count;
       if (count == width && result.takes_sums()) {
-        product(k_count, view, ahead, panel_of_b, result.whole_tile(row, col_first + col, first_block, last_block));
-        if (last_block) result.smooth(row, rows, col_first + col, count);
+        product(k_count, view, ahead, panel_of_b, result.whole_tile(row, to_col, first_block, last_block));
+        if (last_block) result.smooth(row, rows, to_col, count);
       } else {
         product(k_count, view, ahead, panel_of_b, {tile, width});
-        result.store(tile, width, row, rows, col_first + col, count, first_block, last_block);
+        result.store(tile, width, row, rows, to_col, count, first_block, last_block);
       }
     }
   }
 };
+
+/// With few rows packing takes a good part of the time, and panels that another core has just written arrive slower
+/// than a thread packs them: so each thread gets columns, and packs these for itself.
+template <class T, class Left, class Right, class Result>
+void multiply_blocks(int64_t m, int64_t n, int64_t k, const Left& left, const Right& right, const Result& result) {
+  using Blocks = Product<T, Left, Right, Result>;
+  constexpr int64_t kFewRows = 256, kLeastCols = 256;
+  const int64_t ways = threads_here(), rounds = std::min<int64_t>(n / (ways * kLeastCols), 4);
+  if (!Blocks::kPacks || m > kFewRows || ways == 1 || rounds == 0 || m * n * k < 2 * Blocks::kWorthAThread) {
+    Blocks{m, n, k, left, right, result}.run();
+    return;
+  }
+  const int64_t cols = round_up(divide_up(n, ways * rounds), Tile<T>::kCols);
+  parallel_for(n, cols,
+               [&](int64_t first, int64_t last) { Blocks{m, last - first, k, left, right, result, first}.run(); });
+}
 
 /// C[m, n] = left * right. Called by a task it runs in that task alone, as for a block of rows whose C stays in cache.
 template <class T, class Left, class Right, class Result>
 void multiply(int64_t m, int64_t n, int64_t k, const Left& left, const Right& right, const Result& result) {
   if (m <= 0 || n <= 0) return;
   if constexpr (std::is_same_v<T, BFloat16>) multiply_pairs(m, n, k, left, right, result);
-  else Product<T, Left, Right, Result>{m, n, k, left, right, result}.run();
+  else multiply_blocks<T>(m, n, k, left, right, result);
 }
 
 /// Packs all of a right matrix [k, n] into `panels`, gemm_packed_size(n, k) numbers, for products by PackedRight: these
@@ -325,7 +343,7 @@ void pack_right(int64_t n, int64_t k, const Right& right, T* panels) {
   });
 }
 
-/// A as it lies in memory; one of the strides is 1. Rows are copied when they share cache sets, columns when they are
+/// A as it lies in memory; one of the strides is 1. Rows are copied when all share one cache set, columns when they are
 /// used more than once.
 template <class T>
 struct StridedLeft {
@@ -333,11 +351,11 @@ struct StridedLeft {
   int64_t row_stride, k_stride;
 
   RowView<T> rows(int64_t first, int64_t count, int64_t k_first, int64_t k_count, int64_t uses, T* buffer) const {
-    constexpr int64_t kHalfOfTheSets = 2048 / static_cast<int64_t>(sizeof(T));
+    constexpr int64_t kSameSet = 4096 / static_cast<int64_t>(sizeof(T));
     const T* const from = a + first * row_stride + k_first * k_stride;
     if (k_stride == 1) {
       const T* const next = from + count * row_stride;
-      if (row_stride % kHalfOfTheSets != 0 || uses < 2) return {from, row_stride, 1, next, count, row_stride};
+      if (row_stride % kSameSet != 0 || uses < 2) return {from, row_stride, 1, next, count, row_stride};
       const int64_t stride = copied_stride<T>(k_count);
       for (int64_t i = 0; i < count; ++i) std::copy_n(from + i * row_stride, k_count, buffer + i * stride);
       return {buffer, stride, 1, next, count, row_stride};
