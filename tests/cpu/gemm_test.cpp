@@ -141,6 +141,13 @@ TEST_CASE_TEMPLATE("gemm agrees with the reference over several blocks", T, floa
   check_transposes<T>({.m = 20, .n = 33, .k = 1024});  // rows that share cache sets
 }
 
+TEST_CASE_TEMPLATE("gemm: columns past the last vector, few enough to be dot products", T, float, double) {
+  for (const int64_t n : {1, 2, 4, 5, 17, 18, 20, 21, 33, 36, 49})
+    for (const int64_t m : {3, 14, 31}) check_transposes<T>({.m = m, .n = n, .k = 64 + m, .beta = 1, .gap_c = 2});
+  check_transposes<T>({.m = 44, .n = 49, .k = 1153, .bias = true, .activation = Activation::relu6});
+  check_transposes<T>({.m = 33, .n = 1060, .k = 400, .alpha = 2, .bias = true, .activation = Activation::gelu});
+}
+
 TEST_CASE_TEMPLATE("gemm of empty matrices", T, float, double) {
   check_transposes<T>({.m = 0, .n = 5, .k = 4});
   check_transposes<T>({.m = 5, .n = 0, .k = 4});

@@ -235,7 +235,7 @@ TL_ALWAYS_INLINE void multiply_block(int64_t rows, int64_t n, int64_t k, const R
     const RowView<T> view{left.data + row * left.row_stride, left.row_stride, left.k_stride};
     for (int64_t col = 0; col < n; col += kCols) {
       const int64_t width = panel_width<T>(n - col);
-      pick_multiply_tile<T>(count, width)(k, view, later.share(k), packed + col * k, {tile, width});
+      pick_multiply_tile<T>(count, width)(k, view, later.share(k), packed + col * k, width, {tile, width});
       finish(tile, width, row, count, col, std::min(width, n - col));
     }
   }

@@ -68,9 +68,10 @@ TL_ALWAYS_INLINE void change_sums(VecOf<T> (&sums)[kRows][kVectors], const Chang
   }
 }
 
-/// a[kRows, k] * b[k, kVectors * lanes], stored as `out` says.
+/// a[kRows, k] * b[k, kVectors * lanes], stored as `out` says; rows of b are `b_step` apart.
 template <class T, int kRows, int kVectors>
-TL_NOINLINE void multiply_tile(int64_t k, const RowView<T>& a, Ahead<T> ahead, const T* b, const TileStore<T>& out) {
+TL_NOINLINE void multiply_tile(int64_t k, const RowView<T>& a, Ahead<T> ahead, const T* b, int64_t b_step,
+                               const TileStore<T>& out) {
   constexpr int64_t kLanes = Vec<T>::kLanes;
   constexpr int kGroup = 5;  // rows 0 to 4 of a group are addressed as base + {0, 1, 2, 3, 4} * stride
   Vec<T> sums[kRows][kVectors];
@@ -105,7 +106,7 @@ TL_NOINLINE void multiply_tile(int64_t k, const RowView<T>& a, Ahead<T> ahead, c
       }
       TL_UNROLL
       for (int g = 0; g * kGroup < kRows; ++g) group[g] += k_stride;
-      b += kVectors * kLanes;
+      b += b_step;
     }
   }
   T* row = out.c;
@@ -129,7 +130,8 @@ TL_NOINLINE void multiply_tile(int64_t k, const RowView<T>& a, Ahead<T> ahead, c
 }
 
 template <class T>
-using MultiplyTile = void (*)(int64_t k, const RowView<T>& a, Ahead<T> ahead, const T* b, const TileStore<T>& out);
+using MultiplyTile = void (*)(int64_t k, const RowView<T>& a, Ahead<T> ahead, const T* b, int64_t b_step,
+                              const TileStore<T>& out);
 
 /// multiply_tile for each number of rows, so that the rows at the end cost no more than they are.
 template <class T, int kVectors, int... kRowsLessOne>
@@ -167,6 +169,44 @@ struct Blocking {
     return col_first * k + round_up(cols_at(col_first), Tile<T>::kLanes) * k_first;
   }
 };
+
+/// Columns past the last whole vector that are few enough to be dot products along k, rather than a vector of their
+/// own.
+template <class T>
+constexpr int64_t kMostDots = Tile<T>::kLanes / 4;
+
+/// One column of a tile, kRows rows of it: dot products of rows of A, which lie along k, with the numbers of `column`.
+template <class T, int kRows>
+TL_ALWAYS_INLINE void dot_rows(int64_t k, const T* a, int64_t a_stride, const T* column, T* out, int64_t out_stride) {
+  Vec<T> sums[kRows];
+  TL_UNROLL
+  for (int i = 0; i < kRows; ++i) sums[i] = Vec<T>(T(0));
+  for_each_vector<T>(0, k, [&](int64_t p, auto n) TL_INLINE_LAMBDA {
+    const auto right = Vec<T>::load(column + p, n);
+    TL_UNROLL
+    for (int i = 0; i < kRows; ++i) sums[i] = fma(Vec<T>::load(a + i * a_stride + p, n), right, sums[i]);
+  });
+  TL_UNROLL
+  for (int i = 0; i < kRows; ++i) out[i * out_stride] = sum(sums[i]);
+}
+
+/// The first `cols` columns of a tile `out`, as dot products with columns of a panel whose rows are `b_step` apart.
+template <class T>
+TL_NOINLINE void multiply_dots(int64_t rows, int64_t cols, int64_t k, const RowView<T>& a, const T* b, int64_t b_step,
+                               T* out, int64_t out_stride) {
+  constexpr int kRows = 4;
+  constexpr int64_t kColumn = Blocking<T>::kBlockK;
+  alignas(64) T columns[std::max<int64_t>(kMostDots<T>, 1) * kColumn];
+  for (int64_t p = 0; p < k; ++p)
+    for (int64_t j = 0; j < cols; ++j) columns[j * kColumn + p] = b[p * b_step + j];
+  for (int64_t j = 0; j < cols; ++j) {
+    const T* const column = columns + j * kColumn;
+    int64_t i = 0;
+    for (; i + kRows <= rows; i += kRows)
+      dot_rows<T, kRows>(k, a.data + i * a.row_stride, a.row_stride, column, out + i * out_stride + j, out_stride);
+    for (; i < rows; ++i) dot_rows<T, 1>(k, a.data + i * a.row_stride, 0, column, out + i * out_stride + j, out_stride);
+  }
+}
 
 /// A right matrix that was packed whole, by pack_right.
 template <class T>
@@ -271,6 +311,12 @@ struct Product {
       multiply(block, task, buffer);
   }
 
+  /// How many of a panel's `count` columns are dot products: these need A along k, and enough of it to be worth it.
+  static int64_t dot_columns(int64_t count, const RowView<T>& view, int64_t k_count) {
+    const int64_t rest = count % kLanes;
+    return rest <= kMostDots<T> && view.k_stride == 1 && k_count >= 4 * kLanes ? rest : 0;
+  }
+
   void multiply(int64_t index, int64_t task, T* buffer) const {
     const auto [col_first, cols, k_first, k_count] = block_at(index);
     const T* panels;
@@ -291,14 +337,22 @@ struct Product {
                                  ? Ahead<T>{view.next + share * view.next_stride, per_tile * view.next_step}
                                  : Ahead<T>{view.data, 0};
       const bool first_block = k_first == 0, last_block = k_first + k_count == k;
-      const auto product = pick_multiply_tile<T>(rows, width);
       const T* const panel_of_b = panels + col * k_count;
-      if (count == width && result.takes_sums()) {
-        product(k_count, view, ahead, panel_of_b, result.whole_tile(row, to_col, first_block, last_block));
-        if (last_block) result.smooth(row, rows, to_col, count);
-      } else {
-        product(k_count, view, ahead, panel_of_b, {tile, width});
-        result.store(tile, width, row, rows, to_col, count, first_block, last_block);
+      const int64_t dots = dot_columns(count, view, k_count), tiled = dots > 0 ? count - dots : width;
+      if (tiled > 0) {
+        const auto product = pick_multiply_tile<T>(rows, tiled);
+        const int64_t kept = std::min(tiled, count);
+        if (kept == tiled && result.takes_sums()) {
+          product(k_count, view, ahead, panel_of_b, width, result.whole_tile(row, to_col, first_block, last_block));
+          if (last_block) result.smooth(row, rows, to_col, kept);
+        } else {
+          product(k_count, view, ahead, panel_of_b, width, {tile, tiled});
+          result.store(tile, tiled, row, rows, to_col, kept, first_block, last_block);
+        }
+      }
+      if (dots > 0) {
+        multiply_dots(rows, dots, k_count, view, panel_of_b + tiled, width, tile, kLanes);
+        result.store(tile, kLanes, row, rows, to_col + tiled, dots, first_block, last_block);
       }
     }
   }
