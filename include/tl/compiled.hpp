@@ -10,6 +10,7 @@
 #error "tl/compiled.hpp: define TL_COMPILED for every file of the program (-DTL_COMPILED)"
 #endif
 
+#include "tl/autograd/capture.inl"
 #include "tl/autograd/engine.inl"
 #include "tl/autograd/gradcheck.inl"
 #include "tl/core/log.inl"

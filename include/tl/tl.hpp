@@ -17,10 +17,13 @@
 #include "tl/core/text.hpp"
 
 #include "tl/tensor/backend.hpp"
+#include "tl/tensor/memory_plan.hpp"
 #include "tl/tensor/print.hpp"
+#include "tl/tensor/recorder.hpp"
 #include "tl/tensor/storage.hpp"
 #include "tl/tensor/tensor.hpp"
 
+#include "tl/autograd/capture.hpp"
 #include "tl/autograd/engine.hpp"
 #include "tl/autograd/function.hpp"
 #include "tl/autograd/gradcheck.hpp"

@@ -6,6 +6,7 @@
 
 #include "folder.hpp"
 #include "io/failures.hpp"
+#include "tl/models/predict.hpp"
 #include "tl/nn/freeze.hpp"
 
 namespace {
@@ -182,6 +183,24 @@ TEST_CASE("what is frozen stays frozen through a file, to the module") {
   unfreeze(*net, "**");
   models::save_image_model(path, *net, {.arch = "cifar_resnet20", .preprocess = net->preprocess()});
   CHECK(frozen_names(*models::load_image_model(path).net).empty());
+}
+
+TEST_CASE("each prediction is the network's for its own picture, also after the predictor was moved") {
+  const LenetFile file;
+  models::ImagePredictor first(file.path);
+  models::ImagePredictor predictor = std::move(first);
+  const Pipeline pipeline = eval_transform(predictor.model().info.preprocess);
+  for (int shade = 0; shade < 3; ++shade) {
+    Image picture(40, 30);
+    for (int64_t row = 0; row < 30; ++row)
+      for (int64_t i = 0; i < 3 * 40; ++i) picture.row(row)[i] = static_cast<uint8_t>((i * row + 50 * shade) % 256);
+    Tensor x = Tensor::empty({1, 28, 28, 1});
+    pipeline(picture, x.mutable_data<float>());
+    const NoGrad no_grad;
+    const Tensor logits = (*predictor.model().net)(x);
+    const auto expected = logits.values<float>();
+    CHECK(predictor.predict(picture).logits == std::vector<float>(expected.begin(), expected.end()));
+  }
 }
 
 TEST_CASE("the architecture: asked for, contradicted, unknown or not said") {

@@ -369,6 +369,46 @@ TEST_CASE("before_epoch can unfreeze; the optimizer takes the new parameters up,
   CHECK(std::sqrt(squares) == doctest::Approx(1e-3).epsilon(1e-3));
 }
 
+TEST_CASE("with replayed steps a run leaves the same bits: last batches, ignored labels, micro-batches, unfreezing") {
+  const auto run = [](bool capture, int64_t accumulate) {
+    manual_seed(1);
+    SmallNet net;
+    freeze(net, "conv");
+    std::vector<int32_t> y;
+    for (int i = 0; i < 22; ++i) y.push_back(i < 4 || i % 5 == 0 ? -100 : i % 4);
+    Tensor x = Tensor::empty({22, 12, 12, 1});
+    nn::normal_(x, 0, 1);
+    TensorSource source(x, labels(y), {.batch = 4}), checked(x, labels(y), {.batch = 8});
+    optim::AdamW optimizer(optim::param_groups(net, 0.01, 0.1));
+    FitOptions options{.epochs = 4, .schedule = optim::one_cycle(24)};
+    options.loss.label_smoothing = 0.1;
+    options.loss.class_weight = Tensor::from<float>({1, 2, 0.5f, 1}, {4});
+    options.accumulate = accumulate;
+    options.clip_norm = 0.5;
+    options.before_epoch = [&net](int64_t epoch, const RunLog&) {
+      if (epoch == 2) unfreeze(net, "conv");
+    };
+    options.capture = capture;
+    const auto result = fit(net, optimizer, source, &checked, 4, options);
+    auto out = bytes_of(net);
+    for (const auto& epoch : result.log.epochs) out["loss"] += text(epoch.train_loss, " ", epoch.val_loss, " ");
+    return out;
+  };
+  for (const int64_t accumulate : {1, 3}) CHECK(run(true, accumulate) == run(false, accumulate));
+}
+
+TEST_CASE("a loss that is not finite stops replayed steps as well, and names the layer") {
+  LinearNet net(5, 3);
+  Tensor x = table(8, 5);
+  x.mutable_data<float>()[22] = std::numeric_limits<float>::infinity();  // in the second batch
+  TensorSource source(x, labels({0, 1, 2, 0, 1, 2, 0, 1}), {.batch = 4});
+  optim::Sgd optimizer(optim::param_groups(net, 0.1));
+  FitOptions options{.epochs = 1};
+  options.capture = true;
+  CHECK_THROWS_WITH_AS(fit(net, optimizer, source, nullptr, 3, options),
+                       doctest::Contains("step 2; the input is not finite"), NumericError);
+}
+
 TEST_CASE("options and networks that cannot be meant are refused") {
   LinearNet net(5, 3);
   TensorSource source(table(4, 5), labels({0, 1, 2, 0}), {.batch = 4});

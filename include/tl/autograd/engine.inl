@@ -35,6 +35,7 @@ TL_INLINE void run_backward(const Tensor& root, const Tensor& grad_of_root) {
   require<ShapeError>(grad_of_root.shape() == root.shape(), "backward: the gradient must be like the tensor, ",
                       root.shape(), "; got ", grad_of_root.shape());
   if (!root.autograd()->node) {
+    if (auto* const recorder = detail::Recorder::current()) recorder->gradient_of(root.autograd(), /*replaced=*/false);
     detail::accumulate(root.autograd()->grad, grad_of_root.clone());
     return;
   }
@@ -67,6 +68,7 @@ TL_INLINE void run_backward(const Tensor& root, const Tensor& grad_of_root) {
       require<ShapeError>(gradient.shape() == edge.shape, node->name(), ": backward returned a gradient ",
                           gradient.shape(), " for input ", i, ", which is ", edge.shape);
       if (edge.leaf) {
+        if (auto* const recorder = detail::Recorder::current()) recorder->gradient_of(edge.leaf, /*replaced=*/false);
         // A gradient that somebody else holds must not become the leaf's own: later sums would change both.
         if (!edge.leaf->grad.defined() && !gradient.is_sole_owner()) gradient = gradient.clone();
         detail::accumulate(edge.leaf->grad, std::move(gradient));

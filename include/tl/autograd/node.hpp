@@ -126,6 +126,8 @@ inline Tensor& Tensor::set_requires_grad(bool value) {
                       "set_requires_grad: this tensor is the result of an operation; only leaves can be set. "
                       "Hint: detach() it first.");
   if (!autograd()) set_autograd(std::make_shared<AutogradMeta>());
+  // What nobody else has seen yet is nothing that a record could know.
+  if (autograd()->requires_grad != value && storage().use_count() > 1) detail::Configuration::changed();
   autograd()->requires_grad = value;
   return *this;
 }
@@ -139,6 +141,7 @@ inline void Tensor::set_grad(Tensor grad) {
     if (!grad.defined()) return;
     set_autograd(std::make_shared<AutogradMeta>());
   }
+  if (auto* const recorder = detail::Recorder::current()) recorder->gradient_of(autograd(), /*replaced=*/true);
   autograd()->grad = std::move(grad);
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "tl/autograd/capture.hpp"
 #include "tl/models/model_file.hpp"
 
 namespace tl::inline TL_ABI {
@@ -21,7 +22,8 @@ struct Prediction {
 };
 
 /// A network ready to predict. Pictures go in as they are: size, crop, channel order and normalisation come from the
-/// file, and nobody else applies them. The path of a file and the same picture in memory give equal logits.
+/// file, and nobody else applies them. The path of a file and the same picture in memory give equal logits. The network
+/// is recorded at the first prediction and replayed; see Capture.
 class ImagePredictor {
  public:
   /// Errors: as load_image_model.
@@ -40,6 +42,8 @@ class ImagePredictor {
  private:
   ImageModel model_;
   Pipeline pipeline_;
+  Tensor input_;     // [1, size, size, channels]
+  Capture network_;  // input_ -> logits and probabilities
 };
 
 }  // namespace models

@@ -24,7 +24,15 @@ TL_INLINE ImagePredictor::ImagePredictor(const std::string& model_file, const st
     : ImagePredictor(load_image_model(model_file, arch)) {}
 
 TL_INLINE ImagePredictor::ImagePredictor(ImageModel model)
-    : model_(std::move(model)), pipeline_(eval_transform(model_.info.preprocess)) {
+    : model_(std::move(model)),
+      pipeline_(eval_transform(model_.info.preprocess)),
+      input_(Tensor::empty(
+          {1, model_.info.preprocess.size, model_.info.preprocess.size, model_.info.preprocess.channels()})),
+      network_(Capture::Function([net = model_.net.get(), x = input_](const std::vector<Tensor>&) {
+                 const Tensor logits = cast((*net)(in_precision(x)), DType::f32);
+                 return std::vector<Tensor>{logits, softmax(logits)};
+               }),
+               {.lenient = true}) {
   model_.net->eval();
 }
 
@@ -36,10 +44,9 @@ TL_INLINE std::string ImagePredictor::class_name(int64_t index) const {
 
 TL_INLINE Prediction ImagePredictor::predict(const Image& image) {
   const NoGrad no_grad;
-  const Preprocess& input = model_.info.preprocess;
-  Tensor x = Tensor::empty({1, input.size, input.size, input.channels()});
-  pipeline_(image, x.mutable_data<float>());
-  const Tensor logits = cast((*model_.net)(in_precision(x)), DType::f32), probabilities = softmax(logits);
+  pipeline_(image, input_.mutable_data<float>());
+  const auto results = network_.run();
+  const Tensor &logits = results[0], &probabilities = results[1];
   Prediction out;
   out.logits.assign(logits.values<float>().begin(), logits.values<float>().end());
   out.probabilities.assign(probabilities.values<float>().begin(), probabilities.values<float>().end());

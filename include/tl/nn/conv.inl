@@ -35,11 +35,12 @@ TL_INLINE void pack(Conv2d& conv, const BatchNorm2d* bn, const Shape& x, DType d
   const auto path = static_cast<uint64_t>(conv2d_path(x, dtype, conv.weight, conv.options()));
   std::vector<std::pair<const void*, uint64_t>> origin{{nullptr, path}, {nullptr, static_cast<uint64_t>(dtype)}};
   const auto add = [&](const Tensor& source) {
-    if (source.defined()) origin.emplace_back(source.raw_data(), source.storage()->version());
+    if (source.defined()) origin.emplace_back(source.storage().get(), source.content_version());
   };
   add(conv.weight), add(conv.bias);
   if (bn) add(bn->weight), add(bn->bias), add(bn->running_mean), add(bn->running_var);
   if (conv.packed.origin == origin) return;
+  const tl::detail::Aside aside;
   auto [weight, bias] = bn ? fold(conv, *bn) : std::pair<Tensor, Tensor>(conv.weight, conv.bias);
   conv.packed = {pack_conv2d(x, dtype, weight, conv.options()), bias, std::move(origin)};
 }

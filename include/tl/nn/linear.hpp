@@ -44,8 +44,9 @@ struct Linear : Module {
     const Tensor& w = weight;
     if (!w.device().is_cpu() || (grad_enabled() && w.requires_grad())) {
       packed_ = {};
-    } else if (const auto origin = std::pair<const void*, uint64_t>(w.raw_data(), w.storage()->version());
+    } else if (const auto origin = std::pair<const void*, uint64_t>(w.storage().get(), w.content_version());
                !packed_.defined() || packed_.dtype() != x.dtype() || origin_ != origin) {
+      const tl::detail::Aside aside;
       packed_ = pack_linear(w, x.dtype());
       origin_ = origin;
     }

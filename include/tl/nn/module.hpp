@@ -9,6 +9,7 @@
 // The one list gives parameter names ("conv1.weight"), saving and loading, devices, freezing and printing.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,7 @@ class Parameter {
   Parameter() = default;
   explicit Parameter(Tensor value, FileLayout layout = FileLayout::same) : value_(std::move(value)), layout_(layout) {
     value_.set_requires_grad(true);
+    tl::detail::Configuration::changed();  // it may take the place of another one
   }
 
   bool defined() const { return value_.defined(); }
@@ -48,7 +50,10 @@ class Parameter {
   }
 
   /// Makes this the same tensor as `other`: one value, one gradient, two names.
-  void tie(const Parameter& other) { value_ = other.value_; }
+  void tie(const Parameter& other) {
+    value_ = other.value_;
+    tl::detail::Configuration::changed();
+  }
 
  private:
   Tensor value_;
@@ -108,9 +113,13 @@ struct Member {
 /// Base of all layers and networks. Modules own their parameters and are moved, not copied.
 class Module {
  public:
-  Module() = default;
-  Module(Module&&) = default;
-  Module& operator=(Module&&) = default;
+  Module() { tl::detail::Configuration::changed(); }  // it may become a part of a network
+  Module(Module&& other) noexcept : Module() { training_ = other.training_, frozen_ = other.frozen_; }
+  Module& operator=(Module&& other) noexcept {
+    training_ = other.training_, frozen_ = other.frozen_;
+    tl::detail::Configuration::changed();
+    return *this;
+  }
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
   virtual ~Module() = default;
@@ -141,7 +150,10 @@ class Module {
   bool training() const { return training_ && !frozen_; }
   /// The switch alone, without regard to freezing; of this module, not of what is inside.
   bool training_flag() const { return training_; }
-  void set_training_flag(bool on) { training_ = on; }
+  void set_training_flag(bool on) {
+    if (training_ != on) tl::detail::Configuration::changed();
+    training_ = on;
+  }
 
   /// A frozen module's parameters have no gradient, its BatchNorm statistics stay and its dropout is off, also after
   /// train().
@@ -149,7 +161,10 @@ class Module {
   /// Freezes (or unfreezes) this module and everything inside.
   void set_frozen(bool frozen);
   /// Sets the flag of this module alone; freeze() derives it from the parameters.
-  void set_frozen_flag(bool frozen) { frozen_ = frozen; }
+  void set_frozen_flag(bool frozen) {
+    if (frozen_ != frozen) tl::detail::Configuration::changed();
+    frozen_ = frozen;
+  }
 
   /// Moves all parameters and buffers; gradients are dropped.
   void to(Device device);
@@ -159,6 +174,7 @@ class Module {
   void zero_grad();
 
  private:
+  friend class ModeScope;
   bool training_ = true;
   bool frozen_ = false;
 };
@@ -173,6 +189,7 @@ class ModeScope {
 
  private:
   std::vector<std::pair<Module*, bool>> before_;
+  std::optional<tl::detail::Configuration::Change> change_;  // if a module was in another mode
 };
 
 struct NamedParameter {

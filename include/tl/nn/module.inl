@@ -43,24 +43,31 @@ TL_INLINE Tensor Module::forward(const Tensor&) {
 }
 
 TL_INLINE void Module::train(bool on) {
-  training_ = on;
+  set_training_flag(on);
   for (Member& member : members())
     if (member.module) member.module->train(on);
 }
 
 TL_INLINE ModeScope::ModeScope(Module& net, bool training) {
-  for (const NamedModule& module : named_modules(net)) {
-    before_.emplace_back(module.module, module.module->training_flag());
-    module.module->set_training_flag(training);
+  bool differs = false;
+  for (const NamedModule& named : named_modules(net)) {
+    before_.emplace_back(named.module, named.module->training_);
+    differs = differs || named.module->training_ != training;
   }
+  if (differs) change_ = tl::detail::Configuration::exchange();
+  for (const auto& [module, before] : before_) module->training_ = training;
 }
 
 TL_INLINE ModeScope::~ModeScope() {
-  for (const auto& [module, training] : before_) module->set_training_flag(training);
+  for (const auto& [module, before] : before_) {
+    if (!change_) module->set_training_flag(before);
+    else module->training_ = before;
+  }
+  if (change_) tl::detail::Configuration::undone(*change_);
 }
 
 TL_INLINE void Module::set_frozen(bool frozen) {
-  frozen_ = frozen;
+  set_frozen_flag(frozen);
   for (Member& member : members()) {
     if (member.module) member.module->set_frozen(frozen);
     if (member.parameter) member.parameter->set_frozen(frozen);

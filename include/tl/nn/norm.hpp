@@ -41,7 +41,8 @@ struct BatchNorm2d : Module {
   }
   /// Counts a batch in training; for operations that normalise on this layer's behalf.
   void count_batch() {
-    if (training()) ++*num_batches_tracked.value().mutable_data<int64_t>();
+    if (!training()) return;
+    tl::detail::perform("count_batch", [count = num_batches_tracked.value().mutable_data<int64_t>()] { ++*count; });
   }
 
   std::string describe() const override {

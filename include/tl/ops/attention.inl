@@ -94,11 +94,12 @@ TL_INLINE Tensor composed_attention(const Tensor& q, const Tensor& k, const Tens
   constexpr double kHidden = -std::numeric_limits<double>::infinity();
   Tensor scores = matmul(affine(q, scale, 0), k, {.transpose_a = false, .transpose_b = true});
   if (key_mask.defined()) {
-    Tensor bias = Tensor::zeros({n, 1, 1, keys}, q.dtype());
+    Tensor bias = Tensor::empty({n, 1, 1, keys}, q.dtype());
     visit_floating(q.dtype(), "attention", [&](auto type) {
       using T = typename decltype(type)::type;
-      T* out = bias.mutable_data<T>();
-      for (const int32_t counts : key_mask.values<int32_t>()) *out++ = counts != 0 ? T(0) : static_cast<T>(kHidden);
+      perform("hide keys", [out = bias.mutable_data<T>(), mask = key_mask.data<int32_t>(), count = n * keys] {
+        for (int64_t i = 0; i < count; ++i) out[i] = mask[i] != 0 ? T(0) : static_cast<T>(kHidden);
+      });
     });
     scores = scores + bias.to(q.device());
   }
@@ -106,9 +107,10 @@ TL_INLINE Tensor composed_attention(const Tensor& q, const Tensor& k, const Tens
     Tensor bias = Tensor::zeros({queries, keys}, q.dtype());
     visit_floating(q.dtype(), "attention", [&](auto type) {
       using T = typename decltype(type)::type;
-      T* out = bias.mutable_data<T>();
-      for (int64_t t = 0; t < queries; ++t)
-        for (int64_t s = t + 1; s < keys; ++s) out[t * keys + s] = static_cast<T>(kHidden);
+      perform("hide what follows", [out = bias.mutable_data<T>(), queries, keys] {
+        for (int64_t t = 0; t < queries; ++t)
+          for (int64_t s = t + 1; s < keys; ++s) out[t * keys + s] = static_cast<T>(kHidden);
+      });
     });
     scores = scores + bias.to(q.device());
   }

@@ -147,6 +147,7 @@ struct Conv2d {
 TL_INLINE int64_t winograd_tile() { return detail::winograd_setting().load(std::memory_order_relaxed); }
 TL_INLINE void set_winograd_tile(int64_t side) {
   detail::winograd_setting() = detail::checked_winograd_tile("set_winograd_tile", std::to_string(side));
+  detail::Configuration::changed();
 }
 
 TL_INLINE Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options) {

@@ -165,8 +165,9 @@ struct ConvChain {
 
   static Tensor scaled(const Tensor& sums, const Tensor& factors) {
     Tensor out = sums.clone();
-    float* const to = out.mutable_data<float>();
-    for (int64_t c = 0; c < out.numel(); ++c) to[c] *= factors.data<float>()[c];
+    perform("scaled", [to = out.mutable_data<float>(), by = factors.data<float>(), n = out.numel()] {
+      for (int64_t c = 0; c < n; ++c) to[c] *= by[c];
+    });
     return out;
   }
 
@@ -175,16 +176,18 @@ struct ConvChain {
   static Tensor grad_z_coefficients(const Unit& unit, const Tensor& sum, const Tensor& sum_centered) {
     const int64_t channels = unit.geometry.cout;
     Tensor out = Tensor::zeros({3, channels});
-    float* const of_grad = out.mutable_data<float>();
-    const auto count = static_cast<double>(unit.rows());
-    for (int64_t c = 0; c < channels; ++c) {
-      of_grad[c] = unit.affine.scale.data<float>()[c];
-      if (!unit.norm.training) continue;
-      const auto slope = static_cast<double>(of_grad[c]), rstd = static_cast<double>(unit.affine.rstd.data<float>()[c]);
-      of_grad[channels + c] =
-          static_cast<float>(-slope * rstd * rstd * static_cast<double>(sum_centered.data<float>()[c]) / count);
-      of_grad[2 * channels + c] = static_cast<float>(-slope * static_cast<double>(sum.data<float>()[c]) / count);
-    }
+    const auto read = [&](const Tensor& tensor) { return unit.norm.training ? tensor.data<float>() : nullptr; };
+    perform("grad_z_coefficients", [of_grad = out.mutable_data<float>(), scale = unit.affine.scale.data<float>(),
+                                    rstds = read(unit.affine.rstd), sums = read(sum), centered = read(sum_centered),
+                                    channels, count = static_cast<double>(unit.rows()), training = unit.norm.training] {
+      for (int64_t c = 0; c < channels; ++c) {
+        of_grad[c] = scale[c];
+        if (!training) continue;
+        const auto slope = static_cast<double>(scale[c]), rstd = static_cast<double>(rstds[c]);
+        of_grad[channels + c] = static_cast<float>(-slope * rstd * rstd * static_cast<double>(centered[c]) / count);
+        of_grad[2 * channels + c] = static_cast<float>(-slope * static_cast<double>(sums[c]) / count);
+      }
+    });
     return out;
   }
 };

@@ -9,10 +9,18 @@ namespace detail {
 struct Dropout {
   static constexpr std::string_view kName = "dropout";
   double probability;
-  uint64_t seed, counter;
   int64_t group;
+  Generator& generator;
+  Tensor draw = {};  // seed and counter, for forward and backward; a replay draws anew
 
-  Tensor forward(const Needs&, const Tensor& x) const { return run(x); }
+  Tensor forward(const Needs&, const Tensor& x) {
+    draw = Tensor::empty({2}, DType::i64);
+    perform("draw", [to = draw.mutable_data<int64_t>(), from = &generator] {
+      to[0] = static_cast<int64_t>(from->seed());
+      to[1] = static_cast<int64_t>(from->take());
+    });
+    return run(x);
+  }
   Gradients backward(const Needs&, const Tensor& grad_y) const { return {run(grad_y)}; }
 
  private:
@@ -20,13 +28,19 @@ struct Dropout {
     Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
     visit_activation(x.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      kernel::dropout(x.device(), DropoutArgs<T>{.x = x.data<T>(),
-                                                 .y = y.mutable_data<T>(),
-                                                 .n = x.numel(),
-                                                 .group = group,
-                                                 .probability = static_cast<float>(probability),
-                                                 .seed = seed,
-                                                 .counter = counter});
+      const DropoutArgs<T> args{.x = x.data<T>(),
+                                .y = y.mutable_data<T>(),
+                                .n = x.numel(),
+                                .group = group,
+                                .probability = static_cast<float>(probability),
+                                .seed = 0,
+                                .counter = 0};
+      perform(kName, [args, device = x.device(), from = draw.data<int64_t>()] {
+        DropoutArgs<T> drawn = args;
+        drawn.seed = static_cast<uint64_t>(from[0]);
+        drawn.counter = static_cast<uint64_t>(from[1]);
+        kernel::dropout(device, drawn);
+      });
     });
     return y;
   }
@@ -35,7 +49,7 @@ struct Dropout {
 TL_INLINE Tensor drop(std::string_view name, const Tensor& x, double probability, int64_t group, Generator& generator) {
   require<UsageError>(probability >= 0 && probability < 1, name, ": probability must be in [0, 1), got ", probability);
   if (probability == 0 || x.numel() == 0) return x;
-  return apply(Dropout{probability, generator.seed(), generator.take(), group}, x);
+  return apply(Dropout{probability, group, generator}, x);
 }
 
 }  // namespace detail

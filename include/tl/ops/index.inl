@@ -1,5 +1,7 @@
 // Definitions of ops/index.hpp.
 #pragma once
+#include <span>
+
 #include "tl/autograd/function.hpp"
 #include "tl/ops/index.hpp"
 
@@ -48,8 +50,10 @@ TL_INLINE void check_indices(std::string_view operation, const Tensor& index, in
   require<DTypeError>(index.dtype() == DType::i32, operation, ": indices must be i32, got ", index.dtype());
   require<ShapeError>(size <= std::numeric_limits<int32_t>::max(), operation, ": at most 2^31 - 1 rows, got ", size);
   const Tensor host = index.to(kCpu);
-  for (const int32_t i : host.values<int32_t>())
-    require<UsageError>(i >= 0 && i < size, operation, ": an index must be in [0, ", size, "), got ", i);
+  perform("check indices", [operation, indices = host.data<int32_t>(), count = host.numel(), size] {
+    for (const int32_t i : std::span(indices, static_cast<size_t>(count)))
+      require<UsageError>(i >= 0 && i < size, operation, ": an index must be in [0, ", size, "), got ", i);
+  });
 }
 
 }  // namespace detail
@@ -65,9 +69,12 @@ TL_INLINE Tensor gather(const Tensor& x, int axis, const Tensor& index) {
                         " has too many rows");
     const Tensor host = index.to(kCpu);
     rows = Tensor::empty({outer * index.numel()}, DType::i32);
-    int32_t* row = rows.mutable_data<int32_t>();
-    for (int64_t o = 0; o < outer; ++o)
-      for (const int32_t i : host.values<int32_t>()) *row++ = static_cast<int32_t>(o * x.size(d)) + i;
+    detail::perform("rows of gather", [to = rows.mutable_data<int32_t>(), from = host.data<int32_t>(), outer,
+                                       count = host.numel(), size = x.size(d)] {
+      int32_t* row = to;
+      for (int64_t o = 0; o < outer; ++o)
+        for (int64_t i = 0; i < count; ++i) *row++ = static_cast<int32_t>(o * size) + from[i];
+    });
     rows = rows.to(x.device());
   }
   return apply(detail::GatherRows{rows, outer * x.size(d), inner, -1, x.shape().with(d, index.numel()), {}}, x);

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "tl/autograd/function.hpp"
 #include "tl/cpu/softmax.hpp"
@@ -23,6 +24,21 @@ TL_INLINE Tensor reduce_loss(const Tensor& losses, LossReduction reduction) {
       break;
   }
   return losses;
+}
+
+/// Sum of weights of the rows that count, f64.
+TL_INLINE Tensor divisor_of(const Tensor& target, const CrossEntropyOptions& options) {
+  const Tensor host = target.to(kCpu);
+  const Tensor weights = options.class_weight.defined() ? options.class_weight.to(kCpu).to(DType::f64) : Tensor();
+  Tensor divisor = Tensor::empty({}, DType::f64);
+  perform("cross_entropy_divisor",
+          [to = divisor.mutable_data<double>(), targets = host.data<int32_t>(), rows = host.numel(),
+           weight = weights.defined() ? weights.data<double>() : nullptr, ignored = options.ignore_index] {
+            *to = 0;
+            for (const int32_t t : std::span(targets, static_cast<size_t>(rows)))
+              if (t != ignored) *to += weight ? weight[t] : 1.0;
+          });
+  return divisor;
 }
 
 /// Loss of each row; the divisor comes as a by-product.
@@ -92,11 +108,11 @@ struct PairwiseLoss {
       x.keep(a);
       y.keep(b);
     }
-    return map(a, b, [this](auto u, auto v) { return rule.value(u, v); });
+    return map(a, b, [r = rule](auto u, auto v) { return r.value(u, v); });
   }
 
   Gradients backward(const Needs&, const Tensor& grad_y) const {
-    const Tensor slopes = map(x.get(kName), y.get(kName), [this](auto u, auto v) { return rule.slope(u, v); });
+    const Tensor slopes = map(x.get(kName), y.get(kName), [r = rule](auto u, auto v) { return r.slope(u, v); });
     return {slopes * grad_y, Tensor()};
   }
 
@@ -106,9 +122,9 @@ struct PairwiseLoss {
     Tensor out = Tensor::empty(a.shape(), a.dtype());
     visit_floating(a.dtype(), kName, [&](auto type) {
       using T = typename decltype(type)::type;
-      const T *u = a.data<T>(), *v = b.data<T>();
-      T* w = out.mutable_data<T>();
-      for (int64_t i = 0; i < a.numel(); ++i) w[i] = function(u[i], v[i]);
+      perform(kName, [function, u = a.data<T>(), v = b.data<T>(), w = out.mutable_data<T>(), n = a.numel()] {
+        for (int64_t i = 0; i < n; ++i) w[i] = function(u[i], v[i]);
+      });
     });
     return out;
   }
@@ -170,27 +186,29 @@ TL_INLINE Tensor cross_entropy(const Tensor& logits, const Tensor& target, const
   require<UsageError>(options.label_smoothing >= 0 && options.label_smoothing <= 1,
                       "cross_entropy: label_smoothing must be in [0, 1], got ", options.label_smoothing);
   const Tensor host = target.to(kCpu);
-  for (const int32_t t : host.values<int32_t>())
-    require<UsageError>(t == options.ignore_index || (t >= 0 && t < logits.size(1)),
-                        "cross_entropy: a target must be in [0, ", logits.size(1), ") or ", options.ignore_index,
-                        " (ignored), got ", t);
+  detail::perform("check targets", [targets = host.data<int32_t>(), rows = host.numel(), classes = logits.size(1),
+                                    ignored = options.ignore_index] {
+    for (const int32_t t : std::span(targets, static_cast<size_t>(rows)))
+      require<UsageError>(t == ignored || (t >= 0 && t < classes), "cross_entropy: a target must be in [0, ", classes,
+                          ") or ", ignored, " (ignored), got ", t);
+  });
 
   const Tensor losses =
       apply(detail::CrossEntropy{options.label_smoothing, options.ignore_index, weight, target, {}, {}}, logits);
   if (options.reduction != LossReduction::mean) return detail::reduce_loss(losses, options.reduction);
-  const double divisor = cross_entropy_divisor(target, options);
-  return affine(sum(losses), divisor > 0 ? 1 / divisor : 0, 0);
+  const Tensor divisor = detail::divisor_of(target, options);
+  Tensor scale = Tensor::empty({}, logits.dtype());
+  visit_floating(logits.dtype(), "cross_entropy", [&](auto type) {
+    using T = typename decltype(type)::type;
+    detail::perform("1 / divisor", [to = scale.mutable_data<T>(), from = divisor.data<double>()] {
+      *to = *from > 0 ? static_cast<T>(1 / *from) : T(0);
+    });
+  });
+  return sum(losses) * scale.to(logits.device());
 }
 
 TL_INLINE double cross_entropy_divisor(const Tensor& target, const CrossEntropyOptions& options) {
-  const Tensor host = target.to(kCpu);
-  const Tensor weights = options.class_weight.defined() ? options.class_weight.to(kCpu).to(DType::f64) : Tensor();
-  double divisor = 0;
-  for (const int32_t t : host.values<int32_t>()) {
-    if (t == options.ignore_index) continue;
-    divisor += weights.defined() ? weights.values<double>()[static_cast<size_t>(t)] : 1.0;
-  }
-  return divisor;
+  return detail::divisor_of(target, options).item();
 }
 
 TL_INLINE Tensor soft_cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options) {

@@ -15,11 +15,10 @@ inline double unbias(int64_t rows) { return static_cast<double>(rows) / static_c
 template <class T>
 void move_running(Tensor& running, const Tensor& batch, double factor, double momentum_given) {
   if (!running.defined()) return;
-  T* const value = running.mutable_data<T>();
-  const T* const now = batch.data<T>();
-  const auto momentum = static_cast<T>(momentum_given);
-  for (int64_t c = 0; c < running.numel(); ++c)
-    value[c] = (1 - momentum) * value[c] + momentum * static_cast<T>(now[c] * factor);
+  perform("move_running", [value = running.mutable_data<T>(), now = batch.data<T>(), n = running.numel(), factor,
+                           momentum = static_cast<T>(momentum_given)] {
+    for (int64_t c = 0; c < n; ++c) value[c] = (1 - momentum) * value[c] + momentum * static_cast<T>(now[c] * factor);
+  });
 }
 
 inline void check_batch_norm_options(const BatchNormOptions& options, const Shape& x) {
@@ -42,14 +41,16 @@ ChannelAffine normalising_affine(const Tensor& mean, const Tensor& variance, con
   const Shape& shape = mean.shape();
   ChannelAffine out{Tensor::empty(shape, mean.dtype()), Tensor::empty(shape, mean.dtype()),
                     Tensor::empty(shape, mean.dtype())};
-  T *const rstd = out.rstd.mutable_data<T>(), *const scale = out.scale.mutable_data<T>();
-  T* const shift = out.shift.mutable_data<T>();
-  const T *const mu = mean.data<T>(), *const var = variance.data<T>();
-  for (int64_t c = 0; c < mean.numel(); ++c) {
-    rstd[c] = static_cast<T>(1 / std::sqrt(static_cast<double>(var[c]) + eps));
-    scale[c] = gamma.defined() ? gamma.data<T>()[c] * rstd[c] : rstd[c];
-    shift[c] = (beta.defined() ? beta.data<T>()[c] : T(0)) - mu[c] * scale[c];
-  }
+  const auto read = [](const Tensor& tensor) { return tensor.defined() ? tensor.data<T>() : nullptr; };
+  perform("normalising_affine",
+          [rstd = out.rstd.mutable_data<T>(), scale = out.scale.mutable_data<T>(), shift = out.shift.mutable_data<T>(),
+           mu = read(mean), var = read(variance), weight = read(gamma), bias = read(beta), n = mean.numel(), eps] {
+            for (int64_t c = 0; c < n; ++c) {
+              rstd[c] = static_cast<T>(1 / std::sqrt(static_cast<double>(var[c]) + eps));
+              scale[c] = weight ? weight[c] * rstd[c] : rstd[c];
+              shift[c] = (bias ? bias[c] : T(0)) - mu[c] * scale[c];
+            }
+          });
   return out;
 }
 

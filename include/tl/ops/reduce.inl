@@ -178,9 +178,10 @@ TL_INLINE TopK top_k(const Tensor& x, int64_t k) {
                                           .k = k});
   });
   Tensor places = indices.clone();
-  int32_t* place = places.mutable_data<int32_t>();
   require<ShapeError>(x.numel() <= std::numeric_limits<int32_t>::max(), "top_k: ", x.shape(), " has too many elements");
-  for (int64_t i = 0; i < places.numel(); ++i) place[i] += static_cast<int32_t>(i / std::max<int64_t>(k, 1) * cols);
+  detail::perform("places of top_k", [place = places.mutable_data<int32_t>(), n = places.numel(), k, cols] {
+    for (int64_t i = 0; i < n; ++i) place[i] += static_cast<int32_t>(i / std::max<int64_t>(k, 1) * cols);
+  });
   return {apply(detail::TakePlaces{values, places, {}}, x), indices};
 }
 

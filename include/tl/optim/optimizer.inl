@@ -80,6 +80,7 @@ TL_INLINE void Optimizer::step(const Schedule& common, int64_t index) {
 }
 
 TL_INLINE void Optimizer::step_each(FunctionRef<double(const ParamGroup&)> factor) {
+  tl::detail::refuse_while_recording("Optimizer::step", "call it after the captured function, with the step's rate.");
   drop_frozen();
   detail::for_each_gradient(groups_, [&](ParamGroup& group, nn::NamedParameter& p) {
     Tensor& weight = p.parameter->value();

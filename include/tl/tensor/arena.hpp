@@ -32,12 +32,17 @@ class Arena {
     void* const range =
         mmap(nullptr, wanted + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (range == MAP_FAILED) return;
+    range_ = range;
+    range_bytes_ = wanted + kHugePage;
     const uintptr_t at = reinterpret_cast<uintptr_t>(range);
     base_ = static_cast<char*>(range) + (kHugePage - at % kHugePage) % kHugePage;
     size_ = wanted;
 #if defined(MADV_HUGEPAGE)
     madvise(base_, size_, MADV_HUGEPAGE);
 #endif
+  }
+  ~Arena() {
+    if (range_) munmap(range_, range_bytes_);
   }
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -126,6 +131,8 @@ class Arena {
     free_.erase(at);
   }
 
+  void* range_ = nullptr;  // what was reserved; blocks are cut from its first huge page on
+  size_t range_bytes_ = 0;
   char* base_ = nullptr;
   size_t size_ = 0, top_ = 0;  // no block reaches beyond top_
   size_t resident_ = 0;

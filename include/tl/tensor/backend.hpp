@@ -7,6 +7,7 @@
 #include "tl/core/error.hpp"
 #include "tl/core/parallel.hpp"
 #include "tl/cpu/kernels.hpp"
+#include "tl/tensor/recorder.hpp"
 
 namespace tl {
 
@@ -60,7 +61,8 @@ const KernelTable<T>& kernels_of(Device device, std::string_view operation) {
                    ". Hint: check gradients, and compute in bfloat16, on the CPU.");
 }
 
-/// `kernel::gemm(device, args)` runs the device's gemm; one function for each line of the lists.
+/// `kernel::gemm(device, args)` runs the device's gemm, or tells it to the recorder; one function for each line of the
+/// lists.
 namespace kernel {
 #define TL_DEFINE_CALL(name, Args)                                                                             \
   template <class T>                                                                                           \
@@ -69,8 +71,10 @@ namespace kernel {
     require<DeviceError>(                                                                                      \
         function != nullptr, #name ": there is no kernel for this operation on ", device, " in ", dtype_of<T>, \
         ". Hint: ", device.is_cpu() ? "cast the tensors to f32." : "move the tensors to the CPU for it.");     \
-    const FlushDenormals flush;                                                                                \
-    function(args);                                                                                            \
+    detail::perform(#name, [function, args] {                                                                  \
+      const FlushDenormals flush;                                                                              \
+      function(args);                                                                                          \
+    });                                                                                                        \
   }
 TL_KERNELS(TL_DEFINE_CALL)
 TL_FUSED_KERNELS(TL_DEFINE_CALL)

@@ -132,11 +132,14 @@ TL_INLINE void release_cached_memory() {
 TL_INLINE Storage::Storage(size_t bytes, Device device) : bytes_(bytes), device_(device) {
   require<DeviceError>(device.index == 0, "allocate: there is no ", device,
                        " for tl, which uses one GPU. Hint: choose ", "it by CUDA_VISIBLE_DEVICES, and call it cuda:0.");
+  if (auto* const recorder = detail::Recorder::current()) data_ = recorder->allocate(*this, owner_);
+  if (data_) return;
   if (device.is_cpu()) data_ = detail::host_allocator().allocate(bytes, block_bytes_);
   else data_ = require_cuda("allocate").allocate(block_bytes_ = bytes > 0 ? bytes : 1);
 }
 
 TL_INLINE Storage::~Storage() {
+  if (auto* const recorder = detail::Recorder::current()) recorder->released(*this);
   if (block_bytes_ == 0) return;
   if (device_.is_cpu()) detail::host_allocator().release(data_, block_bytes_);
   else cuda_backend()->release(data_);

@@ -58,6 +58,7 @@ class Tensor {
                         shape.numel(), " values; got ", values.size());
     Tensor out = empty(shape, dtype_of<T>);
     if (!values.empty()) std::memcpy(out.raw_mutable_data(), values.data(), values.size_bytes());
+    if (auto* const recorder = detail::Recorder::current()) recorder->constant(out.storage());
     return device.is_cpu() ? out : out.to(device);
   }
 
@@ -110,12 +111,14 @@ class Tensor {
 
   template <class T>
   std::span<const T> values() const {
+    detail::refuse_while_recording("Tensor::values", "return the tensor, and read it after the call.");
     require<DeviceError>(device().is_cpu(), "Tensor::values: the tensor is on ", device(), ". Hint: x.to(kCpu).");
     return {data<T>(), static_cast<size_t>(numel())};
   }
 
   const void* raw_data() const {
     const Body& b = body("data");
+    detail::tell_touched(b.storage, /*writes=*/false);
     return static_cast<const char*>(b.storage->data()) + b.byte_offset;
   }
 
@@ -125,6 +128,7 @@ class Tensor {
                         "Tensor: this tensor views read-only memory, such as a mapped file. "
                         "Hint: change a clone().");
     b.storage->bump_version();
+    detail::tell_touched(b.storage, /*writes=*/true);
     return static_cast<char*>(b.storage->data()) + b.byte_offset;
   }
 
@@ -132,6 +136,14 @@ class Tensor {
   double item() const;
 
   const std::shared_ptr<Storage>& storage() const { return body("storage").storage; }
+
+  /// A number that is equal only for equal content, for what is derived from a tensor and kept. A record made
+  /// meanwhile is good only while the content stays.
+  uint64_t content_version() const {
+    const Body& b = body("content_version");
+    if (auto* const recorder = detail::Recorder::current()) recorder->derived_from(b.storage);
+    return b.storage->version();
+  }
 
   /// Whether both handles are the same tensor.
   bool is(const Tensor& other) const { return body_ == other.body_; }
@@ -185,6 +197,7 @@ class Tensor {
     body_->storage = from.storage;
     body_->byte_offset = from.byte_offset;
     body_->dtype = from.dtype;
+    detail::Configuration::changed();
   }
 
   // ---- gradient (defined in autograd/) ----

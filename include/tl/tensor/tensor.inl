@@ -1,5 +1,6 @@
 // Definitions of tensor.hpp.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -55,9 +56,24 @@ To convert(From value) {
   else return static_cast<To>(value);
 }
 
+TL_INLINE void convert_all(DType from, const void* source, DType to, void* target, int64_t count) {
+  visit_dtype(from, [&](auto from_type) {
+    visit_dtype(to, [&](auto to_type) {
+      using From = typename decltype(from_type)::type;
+      using To = typename decltype(to_type)::type;
+      const From* const x = static_cast<const From*>(source);
+      To* const y = static_cast<To*>(target);
+      parallel_for(count, 1 << 16, [=](int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) y[i] = convert<To>(x[i]);
+      });
+    });
+  });
+}
+
 }  // namespace detail
 
 TL_INLINE double Tensor::item() const {
+  detail::refuse_while_recording("item", "return the tensor, and read it after the call.");
   require<ShapeError>(numel() == 1, "item: expected one element, got ", shape());
   const Tensor host = to(kCpu);
   return detail::visit_dtype(
@@ -77,16 +93,8 @@ TL_INLINE Tensor Tensor::to(DType target) const {
     kernel::widen(kCpu, WidenArgs<BFloat16>{source.data<BFloat16>(), out.mutable_data<float>(), numel()});
     return out.to(device());
   }
-  detail::visit_dtype(source.dtype(), [&](auto from_type) {
-    detail::visit_dtype(target, [&](auto to_type) {
-      using From = typename decltype(from_type)::type;
-      using To = typename decltype(to_type)::type;
-      const From* x = source.data<From>();
-      To* y = out.mutable_data<To>();
-      parallel_for(numel(), 1 << 16, [=](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i) y[i] = detail::convert<To>(x[i]);
-      });
-    });
+  detail::perform("to", [from = dtype(), target, x = source.raw_data(), y = out.raw_mutable_data(), n = numel()] {
+    detail::convert_all(from, x, target, y, n);
   });
   return out.to(device());
 }
@@ -98,10 +106,10 @@ TL_INLINE void Tensor::copy_from(const Tensor& source) {
   void* to = raw_mutable_data();
   const void* from = source.raw_data();
   if (device().is_cpu() && source.device().is_cpu()) {
-    const auto* x = static_cast<const char*>(from);
-    auto* y = static_cast<char*>(to);
-    parallel_for(static_cast<int64_t>(bytes()), 1 << 20, [=](int64_t first, int64_t last) {
-      std::memmove(y + first, x + first, static_cast<size_t>(last - first));
+    detail::perform("copy_from", [x = static_cast<const char*>(from), y = static_cast<char*>(to), n = bytes()] {
+      parallel_for(static_cast<int64_t>(n), 1 << 20, [=](int64_t first, int64_t last) {
+        std::memmove(y + first, x + first, static_cast<size_t>(last - first));
+      });
     });
   } else if (source.device().is_cpu()) {
     require_cuda("copy").copy_to_device(to, from, bytes());
@@ -126,15 +134,16 @@ TL_INLINE void Tensor::fill_(double value) {
   Tensor host = device().is_cpu() ? *this : empty(shape(), dtype());
   detail::visit_dtype(dtype(), [&](auto type) {
     using T = typename decltype(type)::type;
-    T* y = host.mutable_data<T>();
-    const T element = detail::convert<T>(value);
-    for (int64_t i = 0; i < numel(); ++i) y[i] = element;
+    detail::perform("fill_", [y = host.mutable_data<T>(), n = numel(), element = detail::convert<T>(value)] {
+      std::fill_n(y, n, element);
+    });
   });
   if (!device().is_cpu()) copy_from(host);
 }
 
 TL_INLINE void Tensor::zero_() {
-  if (device().is_cpu() && numel() > 0) std::memset(raw_mutable_data(), 0, bytes());
+  if (device().is_cpu() && numel() > 0)
+    detail::perform("zero_", [y = raw_mutable_data(), n = bytes()] { std::memset(y, 0, n); });
   else fill_(0);
 }
 

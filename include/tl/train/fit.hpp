@@ -32,6 +32,9 @@ struct FitOptions {
   std::function<void(Batch& batch, int64_t number)> on_batch = {};
   /// Before an epoch, counted from 0, with what happened so far: unfreezing the next stage, say.
   std::function<void(int64_t epoch, const RunLog& log)> before_epoch = {};
+  /// Record forward and backward of a batch and replay them, see Capture: the same bits in less memory. For a network
+  /// (or `forward`, and terms) that does the same to every batch.
+  bool capture = false;
   std::string checkpoint = {};   ///< file to write after each epoch, and to go on from if it is there; empty: none
   int64_t checkpoint_steps = 0;  ///< also after so many steps; 0: only after epochs
   int64_t stop_after_steps =

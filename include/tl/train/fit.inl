@@ -3,6 +3,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "tl/autograd/capture.hpp"
 #include "tl/core/stopwatch.hpp"
 #include "tl/ops/elementwise.hpp"
 #include "tl/ops/reduce.hpp"
@@ -65,7 +66,8 @@ class FitRun {
         objective_(objective),
         options_(options),
         forward_(options.forward ? options.forward : whole(net)),
-        device_(device_of(net)) {
+        device_(device_of(net)),
+        pass_([this](const std::vector<Tensor>& in) { return pass(in); }, {.lenient = true}) {
     require<UsageError>(options.epochs >= 0 && options.accumulate >= 1 && options.validate_every >= 1,
                         "fit: epochs must be at least 0, accumulate and validate_every at least 1; got ",
                         options.epochs, ", ", options.accumulate, " and ", options.validate_every);
@@ -153,7 +155,7 @@ class FitRun {
     in.push_back(Tensor::scalar(divisor, DType::f32, device_));
     // One micro-batch is divided here; several only when all of them have come, once, by their common sum.
     in.push_back(Tensor::scalar(options_.accumulate == 1 ? 1 / divisor : 1, DType::f32, device_));
-    const auto out = pass(in);
+    const auto out = options_.capture ? pass_.run(in) : pass(in);
     const Tensor &output = out[0], &loss = out[1];
     double total = loss.item() / divisor;
     for (size_t i = 0; i < options_.terms.size(); ++i) {
@@ -263,6 +265,7 @@ class FitRun {
   const FitOptions& options_;
   Forward forward_;
   Device device_;
+  Capture pass_;
   TrainState state_;
   std::optional<optim::WeightAverage> average_;
   int64_t steps_ = 0;

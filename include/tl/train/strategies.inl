@@ -126,6 +126,7 @@ TL_INLINE FitOptions TransferRun::common() const {
   fit.validate_every = options_.validate_every;
   fit.patience = options_.patience;
   fit.average = options_.average;
+  fit.capture = true;
   fit.screen = options_.screen;
   fit.seed = options_.seed;
   return fit;
@@ -192,6 +193,7 @@ TL_INLINE FitResult TransferRun::fine_tune(FineTunePhase phase) {
       unfreeze_last(net(), stages, std::min(phase.unfreeze->stages(epoch, losses), total));
       if (freeze_norms) freeze_batch_norms(net());
     };
+  with.capture = !options_.customize;  // what is customised may differ from batch to batch
   if (options_.customize) options_.customize(net(), with);
   return fit(net(), optimizer, source, &checked, classes(), with);
 }

@@ -14,7 +14,8 @@ struct FeatureSet {
   std::vector<int64_t> indices;  ///< positions in the data set; pictures that could not be read are missing
 };
 
-/// Runs `extract` over one pass of `source`, in evaluation mode and without gradients.
+/// Runs `extract` over one pass of `source`, in evaluation mode and without gradients. Full batches are replays of the
+/// first, see Capture: `extract` does the same to each.
 /// `progress`, if given, is told the number of samples of each batch.
 FeatureSet extract_features(nn::Module& net, BatchSource& source, const std::function<Tensor(const Tensor&)>& extract,
                             const std::function<void(int64_t)>& progress = {});

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstring>
 
+#include "tl/autograd/capture.hpp"
 #include "tl/ops/elementwise.hpp"
 #include "tl/ops/view.hpp"
 #include "tl/transfer/features.hpp"
@@ -15,6 +16,10 @@ TL_INLINE FeatureSet extract_features(nn::Module& net, BatchSource& source,
   const NoGrad no_grad;
   const auto parameters = nn::named_parameters(net);
   const Device device = parameters.empty() ? kCpu : parameters[0].parameter->value().device();
+  Capture extract_batch(Capture::Function([&](const std::vector<Tensor>& in) {
+                          return std::vector<Tensor>{extract(in_precision(in[0]))};
+                        }),
+                        {.lenient = true});
   FeatureSet out;
   std::vector<int32_t> labels;
   Tensor all;  // grown once, to the number of samples that the source promises
@@ -23,7 +28,7 @@ TL_INLINE FeatureSet extract_features(nn::Module& net, BatchSource& source,
   Batch batch;
   while (stream->next(batch)) {
     if (batch.indices.empty()) continue;
-    const Tensor features = extract(in_precision(batch.x.to(device))).to(kCpu).to(DType::f32);
+    const Tensor features = extract_batch(batch.x.to(device)).to(kCpu).to(DType::f32);
     if (!all.defined()) {
       all = Tensor::empty(features.shape().with(0, source.samples()));
       width = features.numel() / features.size(0);
