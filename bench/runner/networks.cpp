@@ -41,12 +41,13 @@ std::string name_of(Task task) {
   return "?";
 }
 
-/// One call of what is measured, with everything that it needs.
-std::function<void()> prepare(const Network& network, Task task, int64_t batch) {
+/// One call of what is measured, with everything that it needs; with `capture` recorded once and replayed.
+std::function<void()> prepare(const Network& network, Task task, int64_t batch, bool capture) {
   struct State {
     std::unique_ptr<tl::nn::Module> net;
     tl::Tensor x, y;
     std::unique_ptr<tl::optim::Optimizer> optimizer;
+    std::unique_ptr<tl::Capture> capture;
   };
   const auto state = std::make_shared<State>();
   const bool text = network.arch.empty();
@@ -67,18 +68,27 @@ std::function<void()> prepare(const Network& network, Task task, int64_t batch) 
     tl::nn::normal_(state->x, 0, 1);
   }
   state->net->train(task != Task::inference);
+  const auto predict = [s = state.get()] { return (*s->net)(tl::in_precision(s->x)); };
+  const auto work = [=, s = state.get()](const std::vector<tl::Tensor>&) {
+    if (task == Task::inference) return std::vector<tl::Tensor>{predict()};
+    const tl::Tensor loss = tl::cross_entropy(predict(), s->y);
+    loss.backward();
+    return std::vector<tl::Tensor>{loss};
+  };
+  if (capture) state->capture = std::make_unique<tl::Capture>(tl::Capture::Function(work));
+  const auto call = [state, work] { return state->capture ? state->capture->run() : work({}); };
   if (task == Task::inference)
-    return [state] {
+    return [call] {
       const tl::NoGrad no_grad;
-      (*state->net)(tl::in_precision(state->x));
+      call();
     };
   if (task == Task::frozen_step) tl::freeze_all_but(*state->net, head);
   const auto groups = tl::optim::param_groups(*state->net, 1e-3, 1e-4);
   if (text) state->optimizer = std::make_unique<tl::optim::AdamW>(groups);
   else state->optimizer = std::make_unique<tl::optim::Sgd>(groups, tl::optim::SgdOptions{.momentum = 0.9});
-  return [state] {
+  return [state, call] {
     state->optimizer->zero_grad();
-    tl::cross_entropy((*state->net)(tl::in_precision(state->x)), state->y).backward();
+    call();
     state->optimizer->step();
   };
 }
@@ -91,7 +101,9 @@ int network_program(int argc, char** argv, Task task, const std::string& about) 
   options.add_to(app);
   std::string worker;
   int64_t batch = 0;
+  bool capture = false;
   app.add_option("--batch", batch, "another batch size than 16, 1 and (CIFAR) 128")->check(CLI::PositiveNumber);
+  app.add_flag("--capture", capture, "measure tl also as a peer of itself that records its work once and replays it");
   app.add_option("--worker", worker, "")->group("");  // how the program starts itself, one process for each case
   return example::run(app, argc, argv, [&] {
     if (!worker.empty()) {
@@ -99,7 +111,8 @@ int network_program(int argc, char** argv, Task task, const std::string& about) 
       tl::set_precision(tl::parse_precision(options.precision));
       for (const Network& network : networks())
         if (network.name == worker)
-          return serve("tl " TL_VERSION_STRING, [&] { return prepare(network, task, batch); });
+          return serve(capture ? "tl " TL_VERSION_STRING " captured" : "tl " TL_VERSION_STRING,
+                       [&] { return prepare(network, task, batch, capture); });
       tl::fail<tl::UsageError>("no network ", worker);
     }
 
@@ -119,6 +132,10 @@ int network_program(int argc, char** argv, Task task, const std::string& about) 
           std::vector<std::string> own = {"/proc/self/exe", "--worker", network.name};
           own.insert(own.end(), common.begin(), common.end());
           workers.emplace_back(own);
+          if (capture) {
+            own.push_back("--capture");
+            workers.emplace_back(own);
+          }
           const auto add = [&](const std::string& script, const std::string& form) {
             if (!options.wants_peer(form)) return;
             std::vector<std::string> arguments = {"--form", form, "--network", network.name, "--task", program};
