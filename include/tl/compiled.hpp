@@ -56,6 +56,7 @@
 #include "tl/tensor/print.inl"
 #include "tl/tensor/storage.inl"
 #include "tl/tensor/tensor.inl"
+#include "tl/train/calibration.inl"
 #include "tl/train/checkpoint.inl"
 #include "tl/train/evaluate.inl"
 #include "tl/train/fit.inl"

@@ -90,6 +90,7 @@
 #include "tl/models/resnet.hpp"
 #include "tl/models/squeezenet.hpp"
 
+#include "tl/train/calibration.hpp"
 #include "tl/train/checkpoint.hpp"
 #include "tl/train/evaluate.hpp"
 #include "tl/train/fit.hpp"

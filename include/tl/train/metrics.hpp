@@ -142,6 +142,29 @@ class ConfusionMatrix {
 /// scikit-learn: roc_auc_score.
 double auc(std::span<const float> scores, std::span<const int32_t> truths);
 
+/// The same for each of C classes against all others, from scores [N, C] in rows and truths [N] of 0 ... C - 1.
+/// Errors: ShapeError when the scores are no multiple of the truths. scikit-learn: roc_auc_score(multi_class="ovr").
+std::vector<double> one_vs_rest_auc(std::span<const float> scores, std::span<const int32_t> truths);
+
+/// What saying "positive" for scores of at least `threshold` gives.
+struct RocPoint {
+  double threshold = kNoValue;
+  double sensitivity = kNoValue;  ///< share of positives that are called so
+  double specificity = kNoValue;  ///< share of negatives that are called so
+};
+
+/// Errors: as auc.
+RocPoint roc_point(std::span<const float> scores, std::span<const int32_t> truths, double threshold);
+
+/// The points of all thresholds, from infinity (nothing is positive) over each score, largest first, to the smallest.
+/// Empty when one of the classes, or a score, is missing. Errors: as auc.
+/// scikit-learn: roc_curve(drop_intermediate=False).
+std::vector<RocPoint> roc_curve(std::span<const float> scores, std::span<const int32_t> truths);
+
+/// The point with the largest sensitivity + specificity (Youden's J + 1), of equals the one with the higher threshold.
+/// Choose it on validation data, and ask roc_point what it gives on test data. Empty curve: a point without values.
+RocPoint best_roc_point(std::span<const RocPoint> curve);
+
 }  // namespace tl::inline TL_ABI
 
 #if TL_HEADER_ONLY

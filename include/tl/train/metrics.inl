@@ -14,6 +14,45 @@ inline double ratio(int64_t part, int64_t whole) {
   return whole == 0 ? kNoValue : static_cast<double>(part) / static_cast<double>(whole);
 }
 
+/// Samples of two classes from the largest score to the smallest; no order when a class or a score is missing.
+struct Ranking {
+  std::vector<size_t> order = {};
+  int64_t positives = 0, negatives = 0;
+
+  /// Calls visit(score, positives, negatives) for each run of equal scores, the largest first.
+  template <class Visit>
+  void for_each_run(std::span<const float> scores, std::span<const int32_t> truths, const Visit& visit) const {
+    for (size_t first = 0, last = 0; first < order.size(); first = last) {
+      int64_t counts[2] = {0, 0};
+      for (; last < order.size() && scores[order[last]] == scores[order[first]]; ++last) ++counts[truths[order[last]]];
+      visit(scores[order[first]], counts[1], counts[0]);
+    }
+  }
+
+  RocPoint point(double threshold, int64_t hits, int64_t alarms) const {
+    return {.threshold = threshold,
+            .sensitivity = ratio(hits, positives),
+            .specificity = ratio(negatives - alarms, negatives)};
+  }
+};
+
+TL_INLINE Ranking ranking_of(const char* who, std::span<const float> scores, std::span<const int32_t> truths) {
+  require<ShapeError>(scores.size() == truths.size(), who, ": ", scores.size(), " scores and ", truths.size(),
+                      " truths");
+  Ranking out;
+  bool missing = false;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    require<UsageError>(truths[i] == 0 || truths[i] == 1, who, ": expected truths 0 or 1, got ", truths[i]);
+    (truths[i] == 1 ? out.positives : out.negatives) += 1;
+    missing |= std::isnan(scores[i]);
+  }
+  if (missing || out.positives == 0 || out.negatives == 0) return out;
+  out.order.resize(scores.size());
+  std::iota(out.order.begin(), out.order.end(), size_t{0});
+  std::sort(out.order.begin(), out.order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+  return out;
+}
+
 }  // namespace detail
 
 TL_INLINE void Mean::add(double value, double weight) {
@@ -162,34 +201,63 @@ TL_INLINE std::vector<ConfusionMatrix::Confusion> ConfusionMatrix::most_confused
 }
 
 TL_INLINE double auc(std::span<const float> scores, std::span<const int32_t> truths) {
-  require<ShapeError>(scores.size() == truths.size(), "auc: ", scores.size(), " scores and ", truths.size(), " truths");
-  std::vector<size_t> order(scores.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  int64_t positives = 0;
-  bool missing = false;
-  for (const size_t i : order) {
-    require<UsageError>(truths[i] == 0 || truths[i] == 1, "auc: expected truths 0 or 1, got ", truths[i]);
-    positives += truths[i];
-    missing |= std::isnan(scores[i]);
-  }
-  const int64_t negatives = static_cast<int64_t>(scores.size()) - positives;
-  if (missing || positives == 0 || negatives == 0) return kNoValue;
-
+  const detail::Ranking ranking = detail::ranking_of("auc", scores, truths);
+  if (ranking.order.empty()) return kNoValue;
   // Each positive of a run of equal scores wins against the negatives below, and half against those of the run.
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] < scores[b]; });
   double wins = 0;
-  int64_t negatives_below = 0;
-  for (size_t first = 0; first < order.size();) {
-    int64_t run_positives = 0, run_negatives = 0;
-    size_t last = first;
-    for (; last < order.size() && scores[order[last]] == scores[order[first]]; ++last)
-      (truths[order[last]] == 1 ? run_positives : run_negatives) += 1;
-    wins += static_cast<double>(run_positives) *
-            (static_cast<double>(negatives_below) + static_cast<double>(run_negatives) / 2);
-    negatives_below += run_negatives;
-    first = last;
+  int64_t negatives_below = ranking.negatives;
+  ranking.for_each_run(scores, truths, [&](float, int64_t positives, int64_t negatives) {
+    negatives_below -= negatives;
+    wins +=
+        static_cast<double>(positives) * (static_cast<double>(negatives_below) + static_cast<double>(negatives) / 2);
+  });
+  return wins / (static_cast<double>(ranking.positives) * static_cast<double>(ranking.negatives));
+}
+
+TL_INLINE std::vector<double> one_vs_rest_auc(std::span<const float> scores, std::span<const int32_t> truths) {
+  require<ShapeError>(!truths.empty() && scores.size() % truths.size() == 0, "one_vs_rest_auc: ", scores.size(),
+                      " scores are no rows for ", truths.size(), " truths");
+  const size_t classes = scores.size() / truths.size();
+  std::vector<double> out;
+  std::vector<float> column(truths.size());
+  std::vector<int32_t> own(truths.size());
+  for (size_t c = 0; c < classes; ++c) {
+    for (size_t i = 0; i < truths.size(); ++i) {
+      column[i] = scores[i * classes + c];
+      own[i] = truths[i] == static_cast<int32_t>(c) ? 1 : 0;
+    }
+    out.push_back(auc(column, own));
   }
-  return wins / (static_cast<double>(positives) * static_cast<double>(negatives));
+  return out;
+}
+
+TL_INLINE RocPoint roc_point(std::span<const float> scores, std::span<const int32_t> truths, double threshold) {
+  const detail::Ranking ranking = detail::ranking_of("roc_point", scores, truths);
+  if (ranking.order.empty()) return {};
+  int64_t hits = 0, alarms = 0;
+  for (const size_t i : ranking.order)
+    if (static_cast<double>(scores[i]) >= threshold) (truths[i] == 1 ? hits : alarms) += 1;
+  return ranking.point(threshold, hits, alarms);
+}
+
+TL_INLINE std::vector<RocPoint> roc_curve(std::span<const float> scores, std::span<const int32_t> truths) {
+  const detail::Ranking ranking = detail::ranking_of("roc_curve", scores, truths);
+  std::vector<RocPoint> out;
+  if (ranking.order.empty()) return out;
+  int64_t hits = 0, alarms = 0;
+  out.push_back(ranking.point(std::numeric_limits<double>::infinity(), hits, alarms));
+  ranking.for_each_run(scores, truths, [&](float score, int64_t positives, int64_t negatives) {
+    hits += positives, alarms += negatives;
+    out.push_back(ranking.point(static_cast<double>(score), hits, alarms));
+  });
+  return out;
+}
+
+TL_INLINE RocPoint best_roc_point(std::span<const RocPoint> curve) {
+  RocPoint best;
+  for (const RocPoint& point : curve)
+    if (better(point.sensitivity + point.specificity, best.sensitivity + best.specificity)) best = point;
+  return best;
 }
 
 }  // namespace tl::inline TL_ABI
