@@ -66,6 +66,7 @@
 #include "tl/train/objective.inl"
 #include "tl/train/progress.inl"
 #include "tl/train/rate_finder.inl"
+#include "tl/train/recommend.inl"
 #include "tl/train/report.inl"
 #include "tl/train/strategies.inl"
 #include "tl/transfer/cache.inl"

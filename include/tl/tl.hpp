@@ -100,5 +100,6 @@
 #include "tl/train/objective.hpp"
 #include "tl/train/progress.hpp"
 #include "tl/train/rate_finder.hpp"
+#include "tl/train/recommend.hpp"
 #include "tl/train/report.hpp"
 #include "tl/train/strategies.hpp"

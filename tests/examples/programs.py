@@ -94,6 +94,24 @@ class Programs(unittest.TestCase):
         self.assertIn("error", lines[2])
         self.assertEqual((lines[3]["images"], lines[3]["failed"]), (3, 2))
 
+    def test_recommend_images_ranks_weights_and_says_why(self):
+        other = self.root / "other.safetensors"
+        run("finetune_images", self.root / "bars", "--arch", "lenet", "--strategy", "scratch", "--epochs", 1, "--lr", 1e-6,
+            "--quiet", "--save", other, "--seed", 9)
+        done = run("recommend_images", self.root / "bars", "--weights", other, self.model, "--quiet")
+        result = last_json(done)
+        self.assertEqual((result["train_images"], result["weights"]), (81, str(self.model)))
+        self.assertEqual([c["weights"] for c in result["candidates"]], [str(self.model), str(other)])
+        self.assertEqual(len(result["choices"]), 4)
+        self.assertEqual(result["warning"], "")
+        self.assertIn("LogME", result["why"])
+        self.assertIn(result["why"], done.stdout)  # the numbered list says the same
+        one_class = self.root / "one_class"
+        for i in range(6):
+            write_picture(one_class / "lying" / f"{i}.ppm", True, i)
+        self.assertIn("at least two", run("recommend_images", one_class, "--weights", self.model, expect=2).stderr)
+        self.assertIn("leave them out", run("recommend_images", self.root / "bars", "--weights", os.devnull, expect=1).stderr)
+
     def test_inspect_weights_counts(self):
         result = last_json(run("inspect_weights", self.model))
         self.assertEqual((result["arch"], result["tensors"]), ("lenet", 10))
@@ -129,7 +147,7 @@ class Programs(unittest.TestCase):
             self.assertEqual(len(done.stderr.strip().splitlines()), 1, done.stderr)
 
     def test_every_program_has_help(self):
-        for name in ("finetune_images", "predict_images", "inspect_weights", "compare_strategies", "02_train_from_scratch",
+        for name in ("finetune_images", "predict_images", "inspect_weights", "compare_strategies", "recommend_images", "02_train_from_scratch",
                      "03_load_pretrained", "04_feature_extraction", "05_finetune"):
             self.assertIn("--threads", run(name, "--help").stdout)
 
