@@ -23,7 +23,7 @@ int main(int argc, char** argv) {
   example::PictureOptions pictures;
   std::string arch, weights, strategy_name = "finetune", save, report_folder;
   tl::StrategyOptions options;
-  bool keep_best = false;
+  bool keep_best = false, augment = true;
   pictures.add_to(app);
   common.add_to(app);
   app.add_option("--arch", arch, "architecture, if the weights do not say it");
@@ -50,7 +50,7 @@ int main(int argc, char** argv) {
   app.add_option("--label-smoothing", options.label_smoothing, "0.1 where the backbone learns, else 0, unless given")
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--batch", options.batch)->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_flag("!--no-augment", options.augment, "train on the pictures as they are");
+  app.add_flag("!--no-augment", augment, "train on the pictures as they are");
   app.add_option("--epochs-per-stage", options.unfreeze.epochs_per_stage,
                  "gradual: epochs until the next stage learns; 0: when the validation loss stands still")
       ->check(CLI::NonNegativeNumber)
@@ -66,6 +66,15 @@ int main(int argc, char** argv) {
   app.add_option("--patience", options.patience, "stop after so many epochs without a better validation accuracy")
       ->check(CLI::NonNegativeNumber);
   app.add_flag("--test-flips", options.test_flips, "validate on the mean of each picture and its mirror image");
+  app.add_option("--variants", options.variants,
+                 "augmentations of each picture whose features are kept; 0: 4 while only the head learns, else none")
+      ->check(CLI::NonNegativeNumber);
+  const std::map<std::string, tl::CacheStorage> storages{
+      {"memory", tl::CacheStorage::memory}, {"disk", tl::CacheStorage::disk}, {"none", tl::CacheStorage::none}};
+  app.add_option("--feature-cache", options.cache.storage, "where features of the frozen part are kept")
+      ->transform(CLI::CheckedTransformer(storages))
+      ->default_str("memory");
+  app.add_option("--feature-cache-dir", options.cache.folder, "folder for --feature-cache disk, for later runs too");
   app.add_flag("--keep-best", keep_best, "save the best epoch instead of the last");
   app.add_option("--save", save, "file for the trained network");
   app.add_option("--checkpoint", options.checkpoint, "file to write after each epoch, and to go on from");
@@ -98,7 +107,7 @@ int main(int argc, char** argv) {
     const tl::Preprocess& input = model.info.preprocess;
     const tl::View train(
         data.train_data, data.train,
-        options.augment ? tl::train_transform(input, tl::small_data_augmentation()) : tl::eval_transform(input));
+        augment ? tl::train_transform(input, tl::small_data_augmentation()) : tl::eval_transform(input));
     const tl::View validation(data.val_data, data.val, tl::eval_transform(input));
 
     tl::reset_peak_bytes();

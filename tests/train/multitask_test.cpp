@@ -145,7 +145,7 @@ TEST_CASE("FR05: balances come back with the checkpoint") {
         if (limit == 0 && stop > 0) net.fc.weight.value().fill_(9);  // another process
         const MultiTask tasks(two_tasks(), known, known, {.balance = balance});
         auto groups = optim::param_groups(net, 0.5);
-        for (auto& group : objective_groups(tasks, 0.1)) groups.push_back(group);
+        for (auto& group : tasks.groups()) groups.push_back(group);
         optim::AdamW optimizer(groups);
         const auto result =
             fit(net, optimizer, source, nullptr, tasks,

@@ -48,7 +48,7 @@ struct MultiTaskOptions {
   TaskBalance balance = TaskBalance::uncertainty;
   double label_smoothing = 0;
   double alpha = 1.5;           ///< grad_norm: how strongly slow tasks are pulled along
-  double balance_rate = 0.025;  ///< grad_norm: rate of the weights
+  double balance_rate = 0.025;  ///< at which the balance moves: that of s_t, or of w_t
 };
 
 /// Cross-entropy of each task over the samples whose answer to it is known, in balance. Labels are found by
@@ -68,8 +68,8 @@ class MultiTask final : public Objective {
   const std::vector<Task>& tasks() const { return tasks_; }
   /// The columns [first, last) of the outputs that answer a task.
   std::pair<int64_t, int64_t> columns(size_t task) const { return {offsets_.at(task), offsets_.at(task + 1)}; }
-  /// Names of all outputs, "task: class", for model files.
-  std::vector<std::string> output_names() const;
+  /// "task: class" for each output.
+  std::vector<std::string> output_names() const override;
   /// What each task's loss is multiplied by now.
   std::vector<double> weights() const;
 
@@ -82,6 +82,7 @@ class MultiTask final : public Objective {
   Validation validate(nn::Module& net, BatchSource& source, const Forward& forward, Progress* progress) const override;
   NamedValues extras() const override;
   nn::Module* module() const override;
+  std::vector<optim::ParamGroup> groups() const override;
   void after_batch(nn::Module& net, const Tensor& output, const Batch& batch) const override;
 
  private:

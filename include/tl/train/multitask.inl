@@ -56,6 +56,16 @@ TL_INLINE nn::Module* MultiTask::module() const {
   return options_.balance == TaskBalance::fixed ? nullptr : state_.get();
 }
 
+TL_INLINE std::vector<optim::ParamGroup> MultiTask::groups() const {
+  if (options_.balance != TaskBalance::uncertainty) return {};
+  auto groups = optim::param_groups(*state_, options_.balance_rate);
+  for (auto& group : groups) {
+    group.name = "objective";
+    for (auto& p : group.parameters) p.name = "objective." + p.name;
+  }
+  return groups;
+}
+
 TL_INLINE std::vector<std::string> MultiTask::output_names() const {
   std::vector<std::string> out;
   for (const Task& task : tasks_)

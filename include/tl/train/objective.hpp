@@ -49,16 +49,18 @@ class Objective {
   /// What the epoch's record shall say besides, such as the weights of tasks.
   virtual NamedValues extras() const { return {}; }
 
-  /// Parameters and buffers of the loss itself, if it has any: checkpoints hold them, and objective_groups lets an
-  /// optimizer move them.
+  /// What each output stands for, for model files; empty where the data's classes say it.
+  virtual std::vector<std::string> output_names() const { return {}; }
+
+  /// Parameters and buffers of the loss itself, if it has any; checkpoints hold them.
   virtual nn::Module* module() const { return nullptr; }
+
+  /// These parameters for an optimizer, named "objective.<parameter>".
+  virtual std::vector<optim::ParamGroup> groups() const { return {}; }
 
   /// Called with the network's output after each training batch, with gradients in place.
   virtual void after_batch(nn::Module&, const Tensor& /*output*/, const Batch&) const {}
 };
-
-/// The objective's own parameters as groups for an optimizer, named "objective.<parameter>"; none when it has none.
-std::vector<optim::ParamGroup> objective_groups(const Objective& objective, double rate);
 
 /// One label of `classes` for each sample: cross-entropy with label smoothing and class weights. Batches with class
 /// probabilities instead of labels (Batch::mixed) are scored against these.

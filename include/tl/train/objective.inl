@@ -5,17 +5,6 @@
 
 namespace tl::inline TL_ABI {
 
-TL_INLINE std::vector<optim::ParamGroup> objective_groups(const Objective& objective, double rate) {
-  nn::Module* module = objective.module();
-  if (!module || nn::named_parameters(*module).empty()) return {};
-  auto groups = optim::param_groups(*module, rate);
-  for (auto& group : groups) {
-    group.name = "objective";
-    for (auto& p : group.parameters) p.name = "objective." + p.name;
-  }
-  return groups;
-}
-
 TL_INLINE void Classification::check(const Tensor& output) const {
   require<ShapeError>(output.rank() == 2 && output.size(1) == classes_, "fit: the network must give [N, ", classes_,
                       "] logits; got ", output.shape());

@@ -17,6 +17,7 @@
 #include "tl/data/dataset.hpp"
 #include "tl/models/model_file.hpp"
 #include "tl/train/fit.hpp"
+#include "tl/transfer/cache.hpp"
 #include "tl/transfer/unfreeze.hpp"
 
 namespace tl::inline TL_ABI {
@@ -33,8 +34,10 @@ struct StrategyOptions {
   int64_t batch = 16;
   double label_smoothing = -1;  ///< below 0: 0.1 where the backbone learns, else 0
   uint64_t seed = 0;
-  bool augment = true;          ///< features: learn from the mirrored pictures as well (other strategies: see the view)
-  double alpha = 0.5;           ///< wise_ft: share of the fine-tuned weights
+  const Objective* objective = nullptr;  ///< instead of one label for each picture, such as MultiTask
+  FeatureCacheOptions cache = {};        ///< of what the frozen part gives
+  int64_t variants = 0;  ///< augmentations of each picture that are cached; 0: 4 for the head, no cache for the rest
+  double alpha = 0.5;    ///< wise_ft: share of the fine-tuned weights
   UnfreezePlan unfreeze = {};   ///< gradual; epochs_per_stage 0: by plateau
   int64_t surgical_stages = 2;  ///< surgical: stages besides the head that learn
   bool test_flips = false;      ///< validate on the mean of each picture and its mirror image
@@ -48,7 +51,7 @@ struct StrategyOptions {
   std::function<void(models::ImageClassifier& net, FitOptions& fit)> customize = {};
 };
 
-/// A phase in which the head learns on features that the frozen backbone computes once.
+/// A phase in which the head learns on features that the frozen backbone computes once for each augmentation.
 struct HeadPhase {
   int64_t epochs = 60;
   double rate = 3e-3;
@@ -75,7 +78,8 @@ class TransferRun {
 
   models::ImageClassifier& net() const { return *model_.net; }
   const StrategyOptions& options() const { return options_; }
-  int64_t classes() const { return static_cast<int64_t>(train_.data->classes().size()); }
+  /// What is learnt: one label for each picture unless the caller has another objective.
+  const Objective& objective() const { return options_.objective ? *options_.objective : classification_; }
   /// Batches of one epoch.
   int64_t batches() const;
 
@@ -99,11 +103,13 @@ class TransferRun {
 
  private:
   FitOptions common() const;
+  FitResult fit_on(optim::Optimizer& optimizer, BatchSource& train, BatchSource* validation, const FitOptions& with);
 
   models::ImageModel& model_;
   const View& train_;
   const View& validation_;
   const StrategyOptions& options_;
+  Classification classification_;
   bool resumed_;
 };
 

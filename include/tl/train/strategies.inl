@@ -6,25 +6,52 @@
 #include "tl/nn/freeze.hpp"
 #include "tl/nn/init.hpp"
 #include "tl/train/strategies.hpp"
-#include "tl/transfer/features.hpp"
 #include "tl/transfer/interpolate.hpp"
 #include "tl/transfer/surgery.hpp"
 
 namespace tl::inline TL_ABI {
 namespace detail {
 
-/// The backbone's features of a view, also of its mirrored pictures.
-TL_INLINE FeatureSet features_of(models::ImageClassifier& net, const View& view, bool mirrored,
-                                 const StrategyOptions& options) {
-  const Preprocess& input = view.pipeline.preprocess();
-  std::vector<Transform> steps{ResizeCenterCrop{input.resize_side(), input.size, input.interpolation}};
-  if (mirrored) steps.push_back(RandomHorizontalFlip{1.0});
-  Loader loader(View(view.data, view.indices, Pipeline(input, steps)), {.batch = options.batch});
-  Progress progress(options.screen, {.epochs = 1});
-  progress.start_phase(1, mirrored ? "features of mirrored pictures" : "features", loader.batches());
-  return extract_features(
-      net, loader, [&](const Tensor& x) { return net.features(x); }, [&](int64_t samples) { progress.step(samples); });
-}
+/// Training and validation pictures behind the network's frozen part, which runs once for each picture and
+/// augmentation.
+class CachedViews {
+ public:
+  CachedViews(models::ImageClassifier& net, const View& train_view, const View* validation_view,
+              const StrategyOptions& options, int64_t variants, const ProgressScreen& screen)
+      : cache_(net, with_progress(options.cache)),
+        train_(cache_, train_view, {.batch = options.batch, .shuffle = true, .seed = options.seed}, variants) {
+    if (validation_view) validation_.emplace(cache_, *validation_view, LoaderOptions{.batch = 256});
+    if (options.cache.storage == CacheStorage::none) return;
+    Progress progress(screen, {.epochs = variants});
+    shown_ = &progress;
+    for (int64_t v = 0; v < variants; ++v) fill(train_, v);
+    if (validation_) fill(*validation_, variants - 1);
+    shown_ = nullptr;
+  }
+
+  Forward forward() { return cache_.forward(); }
+  CachedSource& train() { return train_; }
+  CachedSource* validation() { return validation_ ? &*validation_ : nullptr; }
+
+ private:
+  FeatureCacheOptions with_progress(FeatureCacheOptions options) {
+    options.progress = [this, told = std::move(options.progress)](int64_t done, int64_t of) {
+      if (told) told(done, of);
+      if (shown_) shown_->step(std::min(done, cache_.options().batch));
+    };
+    return options;
+  }
+  void fill(CachedSource& source, int64_t variant) {
+    const int64_t batch = cache_.options().batch;
+    shown_->start_phase(variant + 1, "features", (source.samples() + batch - 1) / batch);
+    source.fill(variant);
+  }
+
+  Progress* shown_ = nullptr;
+  FeatureCache cache_;
+  CachedSource train_;
+  std::optional<CachedSource> validation_;
+};
 
 /// The caller's value where he gave one.
 template <class T>
@@ -113,6 +140,7 @@ TL_INLINE TransferRun::TransferRun(models::ImageModel& model, const View& train,
       train_(train),
       validation_(validation),
       options_(options),
+      classification_(static_cast<int64_t>(train.data->classes().size())),
       resumed_(!options.checkpoint.empty() && std::filesystem::exists(options.checkpoint)) {}
 
 TL_INLINE int64_t TransferRun::batches() const {
@@ -134,40 +162,43 @@ TL_INLINE FitOptions TransferRun::common() const {
 
 TL_INLINE void TransferRun::start_from_scratch() { model_.net = models::create(model_.info.arch, model_.info.options); }
 
+TL_INLINE FitResult TransferRun::fit_on(optim::Optimizer& optimizer, BatchSource& train, BatchSource* validation,
+                                        const FitOptions& with) {
+  if (!options_.objective) return fit(net(), optimizer, train, validation, classification_.outputs(), with);
+  for (auto& group : options_.objective->groups()) optimizer.add_group(std::move(group));
+  return fit(net(), optimizer, train, validation, *options_.objective, with);
+}
+
 TL_INLINE FitResult TransferRun::train_head(const HeadPhase& phase) {
   const auto frozen = frozen_names(net());
   freeze_all_but(net(), net().head_name());
-  StrategyOptions quiet = options_;
-  if (!phase.validated) quiet.screen = {};
-  FeatureSet known = detail::features_of(net(), train_, false, quiet);
-  if (options_.augment) known = append(known, detail::features_of(net(), train_, true, quiet));
-  TensorSource source(known.x, known.y, {.batch = options_.batch, .shuffle = true, .seed = options_.seed});
-
+  const int64_t variants = detail::chosen<int64_t>(options_.variants, 4);
+  detail::CachedViews views(net(), train_, phase.validated ? &validation_ : nullptr, options_, variants,
+                            phase.validated ? options_.screen : ProgressScreen());
   FitOptions with = phase.validated ? common() : FitOptions();
   with.epochs = phase.validated ? detail::chosen(options_.epochs, phase.epochs) : phase.epochs;
-  with.schedule = optim::one_cycle(std::max<int64_t>(with.epochs * source.batches(), 1));
+  with.schedule = optim::one_cycle(std::max<int64_t>(with.epochs * batches(), 1));
   with.loss.label_smoothing = std::max(options_.label_smoothing, 0.0);
-  with.forward = [this](const Tensor& x) { return net().classify(x); };
+  with.forward = views.forward();
   const double rate = phase.validated ? detail::chosen(options_.rate, phase.rate) : phase.rate;
   optim::AdamW optimizer(optim::param_groups(net(), rate, options_.weight_decay));
-  FitResult result;
-  if (phase.validated) {
-    const FeatureSet unseen = detail::features_of(net(), validation_, false, quiet);
-    TensorSource checked(unseen.x, unseen.y, {.batch = 256});
-    result = fit(net(), optimizer, source, &checked, classes(), with);
-  } else {
-    result = fit(net(), optimizer, source, nullptr, classes(), with);
-    net().zero_grad();
-  }
+  FitResult result = fit_on(optimizer, views.train(), views.validation(), with);
+  net().zero_grad();
   set_frozen_names(net(), frozen);
   return result;
 }
 
 TL_INLINE FitResult TransferRun::fine_tune(FineTunePhase phase) {
-  Loader source(train_, {.batch = options_.batch, .shuffle = true, .seed = options_.seed});
-  Loader checked(validation_, {.batch = options_.batch});
   const auto stages = net().stages();
+  const auto total = static_cast<int64_t>(stages.size());
   const bool freeze_norms = phase.freeze_norms && options_.freeze_norms;
+  const auto unfreeze_for = [&](int64_t epoch, const RunLog& log) {
+    std::vector<double> losses;
+    for (const EpochRecord& record : log.epochs) losses.push_back(record.val_loss);
+    unfreeze_last(net(), stages, std::min(phase.unfreeze->stages(epoch, losses), total));
+    if (freeze_norms) freeze_batch_norms(net());
+  };
+  if (phase.unfreeze) unfreeze_for(0, {});
   if (freeze_norms) freeze_batch_norms(net());
 
   const double head_rate = detail::chosen(options_.rate, phase.rate);
@@ -181,27 +212,25 @@ TL_INLINE FitResult TransferRun::fine_tune(FineTunePhase phase) {
 
   FitOptions with = common();
   with.epochs = detail::chosen(options_.epochs, phase.epochs);
-  with.schedule =
-      phase.schedule ? phase.schedule : optim::one_cycle(std::max<int64_t>(with.epochs * source.batches(), 1));
+  with.schedule = phase.schedule ? phase.schedule : optim::one_cycle(std::max<int64_t>(with.epochs * batches(), 1));
   with.loss.label_smoothing = options_.label_smoothing >= 0 ? options_.label_smoothing : phase.label_smoothing;
   if (options_.test_flips) with.validation_forward = with_flips(detail::whole(net()));
-  if (phase.unfreeze)
-    with.before_epoch = [&](int64_t epoch, const RunLog& log) {
-      std::vector<double> losses;
-      for (const EpochRecord& record : log.epochs) losses.push_back(record.val_loss);
-      const auto total = static_cast<int64_t>(stages.size());
-      unfreeze_last(net(), stages, std::min(phase.unfreeze->stages(epoch, losses), total));
-      if (freeze_norms) freeze_batch_norms(net());
-    };
+  if (phase.unfreeze) with.before_epoch = unfreeze_for;
   with.capture = !options_.customize;  // what is customised may differ from batch to batch
   if (options_.customize) options_.customize(net(), with);
-  return fit(net(), optimizer, source, &checked, classes(), with);
+  if (options_.variants > 0 && frozen_prefix(net()).stages > 0 && !options_.test_flips) {
+    detail::CachedViews views(net(), train_, &validation_, options_, options_.variants, options_.screen);
+    with.forward = views.forward();
+    return fit_on(optimizer, views.train(), views.validation(), with);
+  }
+  Loader source(train_, {.batch = options_.batch, .shuffle = true, .seed = options_.seed});
+  Loader checked(validation_, {.batch = options_.batch});
+  return fit_on(optimizer, source, &checked, with);
 }
 
 TL_INLINE std::vector<double> TransferRun::gradient_norms(int64_t batches) {
   Loader source(train_, {.batch = options_.batch, .shuffle = true, .seed = options_.seed});
   const nn::ModeScope evaluation(net(), false);
-  const Classification objective(classes());
   const auto stages = net().stages();
   std::vector<double> out(stages.size());
   const auto stream = source.epoch(0);
@@ -210,7 +239,9 @@ TL_INLINE std::vector<double> TransferRun::gradient_norms(int64_t batches) {
     if (batch.indices.empty()) continue;
     net().zero_grad();
     const Tensor output = cast(detail::whole(net())(batch.x), DType::f32);
-    (objective.loss(output, {batch.y}) * (1 / objective.divisor(batch))).backward();
+    const double divisor = objective().divisor(batch);
+    if (divisor <= 0) continue;
+    (objective().loss(output, objective().targets(batch)) * (1 / divisor)).backward();
     const auto norms = relative_gradient_norms(net(), stages);
     for (size_t i = 0; i < out.size(); ++i) out[i] += norms[i];
     ++seen;
@@ -223,9 +254,8 @@ TL_INLINE std::vector<double> TransferRun::gradient_norms(int64_t batches) {
 TL_INLINE void TransferRun::validate_again(FitResult& result) {
   Loader checked(validation_, {.batch = options_.batch});
   const Forward forward = options_.test_flips ? with_flips(detail::whole(net())) : detail::whole(net());
-  const Evaluation evaluation = evaluate(net(), checked, classes(), forward);
-  result.last_accuracy = evaluation.accuracy;
-  result.log.accuracy = evaluation.accuracy;
+  result.last_accuracy = objective().validate(net(), checked, forward, nullptr).accuracy;
+  result.log.accuracy = result.last_accuracy;
 }
 
 TL_INLINE const std::vector<Strategy>& strategies() {
@@ -259,8 +289,8 @@ TL_INLINE AugmentOptions small_data_augmentation() {
 TL_INLINE FitResult train_with_strategy(const Strategy& strategy, models::ImageModel& model, const View& train,
                                         const View& validation, const StrategyOptions& options) {
   require<UsageError>(static_cast<bool>(strategy.run), "train_with_strategy: \"", strategy.name, "\" has no function");
-  detail::check_classes(train, validation);
-  const auto& names = train.data->classes();
+  if (!options.objective) detail::check_classes(train, validation);
+  const auto names = options.objective ? options.objective->output_names() : train.data->classes();
   manual_seed(options.seed);
   model.info.classes = names;
   model.info.options.classes = static_cast<int64_t>(names.size());
