@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "tl/autograd/capture.hpp"
 #include "tl/core/function_ref.hpp"
 #include "tl/data/loader.hpp"
 #include "tl/nn/staged.hpp"
@@ -84,7 +85,8 @@ class FeatureCache {
 
   void refresh();
   uint64_t prefix_hash() const;
-  Tensor run(const Tensor& pictures);
+  Tensor prefix(const Tensor& x);
+  Device device() const;
 
   nn::Staged& net_;
   FeatureCacheOptions options_;

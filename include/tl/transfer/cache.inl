@@ -115,19 +115,12 @@ TL_INLINE uint64_t FeatureCache::prefix_hash() const {
   return hash.value();
 }
 
-/// The prefix's results for at most options_.batch pictures.
-TL_INLINE Tensor FeatureCache::run(const Tensor& pictures) {
-  const nn::ModeScope evaluation_mode(net_, false);
-  const NoGrad no_grad;
-  Tensor x = pictures;
-  if (x.size(0) < options_.batch) {
-    x = Tensor::zeros(x.shape().with(0, options_.batch), x.dtype());
-    std::memcpy(x.raw_mutable_data(), pictures.raw_data(), pictures.bytes());
-  }
+TL_INLINE Device FeatureCache::device() const {
   const auto parameters = nn::named_parameters(net_);
-  if (!parameters.empty()) x = x.to(parameters[0].parameter->value().device());
-  return net_.run_stages(in_precision(x), 0, stages_).to(kCpu).to(options_.dtype);
+  return parameters.empty() ? kCpu : parameters[0].parameter->value().device();
 }
+
+TL_INLINE Tensor FeatureCache::prefix(const Tensor& x) { return net_.run_stages(in_precision(x), 0, stages_); }
 
 // ---- a source ----
 
@@ -137,13 +130,14 @@ class CachedSource::Computed {
   Computed(CachedSource& source, std::vector<int64_t> places, int64_t variant)
       : source_(source),
         places_(places),
-        pictures_(source.loader_.pass(std::move(places), source.cache_.options().batch, variant)) {}
+        pictures_(source.loader_.pass(std::move(places), source.cache_.options().batch, variant)),
+        prefix_([cache = &source.cache_](const Tensor& x) { return cache->prefix(x); }, {.lenient = true}) {}
 
   /// The row of the next place, valid until the next call; null if its picture could not be read.
   const std::byte* next() {
     if (at_ % static_cast<size_t>(source_.cache_.options().batch) == 0) {
       pictures_->next(batch_);
-      if (!batch_.indices.empty()) rows_ = source_.cache_.run(batch_.x);
+      if (!batch_.indices.empty()) rows_ = run(batch_.x);
       row_ = 0;
     }
     const auto place = static_cast<size_t>(places_[at_++]);
@@ -152,9 +146,23 @@ class CachedSource::Computed {
   }
 
  private:
+  /// Rows for pictures that may be fewer than a batch.
+  Tensor run(Tensor x) {
+    const FeatureCache& cache = source_.cache_;
+    const nn::ModeScope evaluation_mode(cache.net_, false);
+    const NoGrad no_grad;
+    if (x.size(0) < cache.options().batch) {
+      Tensor filled = Tensor::zeros(x.shape().with(0, cache.options().batch), x.dtype());
+      std::memcpy(filled.raw_mutable_data(), x.raw_data(), x.bytes());
+      x = filled;
+    }
+    return prefix_(x.to(cache.device())).to(kCpu).to(cache.options().dtype);
+  }
+
   CachedSource& source_;
   std::vector<int64_t> places_;
   std::unique_ptr<BatchStream> pictures_;
+  Capture prefix_;
   Batch batch_;
   Tensor rows_;
   size_t at_ = 0, row_ = 0;
@@ -252,7 +260,11 @@ TL_INLINE void CachedSource::fill(int64_t epoch) {
 TL_INLINE void CachedSource::plan() {
   if (generation_ == cache_.generation_) return;
   const Preprocess& input = loader_.view().pipeline.preprocess();
-  row_ = cache_.run(Tensor::zeros({1, input.size, input.size, input.channels()})).shape().with(0, 1);
+  {
+    const nn::ModeScope evaluation_mode(cache_.net_, false);
+    const NoGrad no_grad;
+    row_ = cache_.prefix(Tensor::zeros({1, input.size, input.size, input.channels()}).to(cache_.device())).shape();
+  }
   row_bytes_ = static_cast<size_t>(row_.numel()) * size_of(cache_.options().dtype);
   const auto each = static_cast<int64_t>(row_bytes_) * variants_;
   const FeatureCacheOptions& options = cache_.options();
