@@ -1,7 +1,7 @@
 // Lecture 5: all layers learn, the lower the slower.
 //
-// You learn: freezing by name, a learning rate for each stage, schedules, and the library's training loop with its
-// checkpoint. finetune_images is this lecture with options.
+// You learn: freezing by name, a learning rate for each stage, what each stage costs, schedules, and the library's
+// training loop with its checkpoint. finetune_images is this lecture with options.
 //
 //   ./05_finetune PICTURES --weights efficientnet_lite0.safetensors --epochs 10 --save mine.safetensors
 //
@@ -47,6 +47,12 @@ int main(int argc, char** argv) {
     Loader train(View(picture_files(pictures.train), train_transform(model.info.preprocess, small_data_augmentation())),
                  {.batch = 16, .shuffle = true, .seed = common.seed});
     Loader val(View(picture_files(*pictures.val), eval_transform(model.info.preprocess)), {.batch = 16});
+
+    // What is frozen keeps nothing for the backward pass, and has none.
+    Batch batch;
+    train.epoch(0)->next(batch);
+    std::fputs(to_string(explain(net, batch.x, optimizer.groups())).c_str(), stderr);
+
     options.schedule = optim::one_cycle(options.epochs * train.batches());
     options.screen = common.screen();
     const FitResult result = fit(net, optimizer, train, &val, classes, options);

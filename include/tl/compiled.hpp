@@ -70,6 +70,7 @@
 #include "tl/train/report.inl"
 #include "tl/train/strategies.inl"
 #include "tl/transfer/cache.inl"
+#include "tl/transfer/explain.inl"
 #include "tl/transfer/features.inl"
 #include "tl/transfer/interpolate.inl"
 #include "tl/transfer/surgery.inl"

@@ -72,6 +72,7 @@
 #include "tl/data/transforms.hpp"
 
 #include "tl/transfer/cache.hpp"
+#include "tl/transfer/explain.hpp"
 #include "tl/transfer/features.hpp"
 #include "tl/transfer/symmetric_eigen.hpp"
 #include "tl/transfer/transferability.hpp"
