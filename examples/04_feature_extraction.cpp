@@ -1,6 +1,7 @@
 // Lecture 4: a hundred pictures are enough, if somebody else's network looks at them first.
 //
-// You learn: why features are computed once, what freezing means, and how a head learns in a second.
+// You learn: why features are computed once, what freezing means, and how a head learns in a second. With --cache
+// FOLDER the features stay there, and the next run begins where this one spent its time.
 //
 //   ./04_feature_extraction PICTURES --weights efficientnet_lite0.safetensors
 //
@@ -14,10 +15,11 @@ using namespace tl;
 int main(int argc, char** argv) {
   CLI::App app("Trains a linear head on the features of a frozen network.", "04_feature_extraction");
   example::CommonOptions common;
-  std::string folder, weights;
+  std::string folder, weights, cache_folder;
   common.add_to(app);
   app.add_option("dir", folder, "folder with train/<class>/... and val/<class>/...")->required();
   app.add_option("--weights", weights, "pretrained weights")->required();
+  app.add_option("--cache", cache_folder, "folder that keeps the features for later runs");
 
   return example::run(app, argc, argv, [&] {
     common.apply();
@@ -33,23 +35,23 @@ int main(int argc, char** argv) {
     auto& net = *model.net;
     net.replace_head(classes);
     freeze_all_but(net, net.head_name());
-    const auto features_of = [&](const Samples& samples) {
-      Loader loader(View(picture_files(samples), transform));
-      return extract_features(net, loader, [&](const Tensor& x) { return net.features(x); });
-    };
+    FeatureCache cache(
+        net, {.storage = cache_folder.empty() ? CacheStorage::memory : CacheStorage::disk, .folder = cache_folder});
+    CachedSource train(cache, View(picture_files(pictures.train), transform),
+                       {.batch = 32, .shuffle = true, .seed = common.seed});
+    CachedSource val(cache, View(picture_files(*pictures.val), transform), {.batch = 256});
     const Stopwatch watch;
-    const FeatureSet train = features_of(pictures.train), val = features_of(*pictures.val);
+    train.fill();
+    val.fill();
     const double extraction = watch.seconds();
 
     // What is left is a linear classifier on a table of numbers: sixty epochs take a moment.
-    TensorSource batches(train.x, train.y, {.batch = 32, .shuffle = true, .seed = common.seed});
-    TensorSource checked(val.x, val.y, {.batch = 256});
     optim::AdamW optimizer(optim::param_groups(net, 3e-3, 1e-2));
     FitOptions options;
     options.epochs = 60;
-    options.schedule = optim::cosine(options.epochs * batches.batches());
-    options.forward = [&](const Tensor& x) { return net.classify(x); };
-    const FitResult result = fit(net, optimizer, batches, &checked, classes, options);
+    options.schedule = optim::cosine(options.epochs * train.batches());
+    options.forward = cache.forward();
+    const FitResult result = fit(net, optimizer, train, &val, classes, options);
     example::print_json({{"val_accuracy", example::number(result.last_accuracy)},
                          {"extraction_seconds", extraction},
                          {"training_seconds", watch.seconds() - extraction},
