@@ -15,7 +15,8 @@ import re
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
-PROGRAMS = ("peak", "gemm", "conv", "layers", "inference", "training", "frozen_step", "startup", "loader", "finetune")
+PROGRAMS = ("peak", "gemm", "conv", "layers", "inference", "training", "frozen_step", "cached_epochs", "startup", "loader",
+            "finetune")
 NAMES = {"resnet18": "ResNet-18", "mobilenet_v2": "MobileNetV2", "efficientnet_lite0": "EfficientNet-Lite0",
          "resnet20": "CIFAR ResNet-20", "encoder": "text encoder"}
 TITLES = {
@@ -26,6 +27,7 @@ TITLES = {
     "inference": "Predicting",
     "training": "Full training steps",
     "frozen_step": "Steps of the head on a frozen backbone",
+    "cached_epochs": "Epochs on a frozen backbone whose results are kept",
     "startup": "Start-up",
     "loader": "Pictures",
     "finetune": "Fine-tuning from start to end",
@@ -256,6 +258,8 @@ def write(results):
             ("Predicting, beside PyTorch (eager and compiled), ONNX Runtime and OpenVINO", network_table, rows["inference"]),
             ("Full training steps, beside PyTorch (eager and compiled)", network_table, rows["training"]),
             ("Steps of a new head on a frozen backbone, which runs anew for each batch", network_table, rows["frozen_step"]),
+            ("Epochs of a new head on a frozen backbone: run anew, kept for the first time, and read again", all_peers_table,
+             rows["cached_epochs"]),
             ("Fine-tuning on ants and bees from start to end", job_table, rows["finetune"]),
             ("Start-up and pictures", all_peers_table, rows["startup"] + rows["loader"]),
             ("Matrix products", all_peers_table, [row for row in rows["gemm"] if row["threads"] == most])):

@@ -8,6 +8,7 @@
 #   TL_BENCH_PROGRAMS  only these, such as "inference training"
 #   TL_BENCH_PRECISION f32 (default) or bf16, which gemm, inference, training and frozen_step know
 #   TL_BENCH_PICTURES, TL_BENCH_WEIGHTS   hymenoptera_data and EfficientNet-Lite0's file, for fine-tuning
+#   TL_BENCH_IDX       a folder with IDX files such as Fashion-MNIST, for cached_epochs
 set -eu
 cd "$(dirname "$0")/.."
 build=${1:-build/release}
@@ -17,11 +18,21 @@ precision=${TL_BENCH_PRECISION:-f32}
 parts=${TL_BENCH_RESULTS:-$(mktemp -d)}
 mkdir -p "$parts"
 
-for program in ${TL_BENCH_PROGRAMS:-peak gemm conv layers inference training frozen_step startup loader finetune}; do
+for program in ${TL_BENCH_PROGRAMS:-peak gemm conv layers inference training frozen_step cached_epochs cached_epochs_idx startup loader \
+  finetune}; do
   case $program in
     finetune)
       [ -n "${TL_BENCH_PICTURES:-}" ] && [ -n "${TL_BENCH_WEIGHTS:-}" ] || continue
       set -- --pictures "$TL_BENCH_PICTURES" --weights "$TL_BENCH_WEIGHTS"
+      ;;
+    cached_epochs)
+      set --
+      [ -z "${TL_BENCH_PICTURES:-}" ] || set -- --pictures "$TL_BENCH_PICTURES/train"
+      ;;
+    cached_epochs_idx)
+      [ -n "${TL_BENCH_IDX:-}" ] || continue
+      program=cached_epochs
+      set -- --idx "$TL_BENCH_IDX" --count 1000
       ;;
     loader)
       set --
@@ -29,7 +40,7 @@ for program in ${TL_BENCH_PROGRAMS:-peak gemm conv layers inference training fro
       ;;
     *) set -- ;;
   esac
-  "$build/bench/bench_$program" --precision "$precision" --list --filter "$filter" | grep -v '^{' | while read -r one; do
+  "$build/bench/bench_$program" --precision "$precision" --list --filter "$filter" "$@" | grep -v '^{' | while read -r one; do
     file=$parts/$program-$precision-$(printf '%s' "$one" | tr -cs 'A-Za-z0-9_' '-').json
     [ -s "$file" ] && continue
     ${TL_BENCH_PREFIX:-} "$build/bench/bench_$program" --python "$python" --precision "$precision" \

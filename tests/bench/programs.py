@@ -20,10 +20,10 @@ def run(name, *arguments, expect=0):
 
 
 class Benches(unittest.TestCase):
-    def check(self, name, filter_text):
+    def check(self, name, filter_text, *more):
         with tempfile.TemporaryDirectory() as folder:
             file = pathlib.Path(folder) / "report.json"
-            done = run(f"bench_{name}", *MOMENT, "--filter", filter_text, "--json", file)
+            done = run(f"bench_{name}", *MOMENT, "--filter", filter_text, "--json", file, *more)
             report = json.loads(file.read_text())
         self.assertEqual(report, json.loads(done.stdout.strip().splitlines()[-1]))
         self.assertEqual(report["program"], name)
@@ -53,6 +53,13 @@ class Benches(unittest.TestCase):
         self.assertEqual([row["name"] for row in rows], ["mobilenet_v2/first_prediction", "mobilenet_v2/load"])
         self.check("loader", "decode")
         self.check("loader", "epoch")
+
+    def test_cached_epochs(self):
+        rows = self.check("cached_epochs", "frozen_epoch", "--count", 8, "--size", 64)["rows"]
+        times = {row["name"].split("/")[-1]: row["tl"] for row in rows}
+        self.assertEqual(list(times), ["uncached", "fill", "cached", "fill_disk", "cached_disk"])
+        self.assertLess(times["cached"], times["fill"])
+        self.assertLess(times["cached_disk"], times["fill_disk"])
 
     def test_list_names_the_cases_without_measuring(self):
         done = run("bench_conv", "--list", "--filter", "depthwise5x5", "--threads", "2")
