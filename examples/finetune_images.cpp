@@ -21,7 +21,7 @@ int main(int argc, char** argv) {
   CLI::App app("Teaches a pretrained image network new classes.", "finetune_images");
   example::CommonOptions common;
   example::PictureOptions pictures;
-  std::string arch, weights, strategy_name = "finetune", save, report_folder;
+  std::string arch, weights, strategy_name = "finetune", save, report_folder, events_folder;
   tl::StrategyOptions options;
   bool keep_best = false, augment = true;
   pictures.add_to(app);
@@ -79,6 +79,7 @@ int main(int argc, char** argv) {
   app.add_option("--save", save, "file for the trained network");
   app.add_option("--checkpoint", options.checkpoint, "file to write after each epoch, and to go on from");
   app.add_option("--report", report_folder, "folder for report.html and the logs");
+  app.add_option("--tensorboard", events_folder, "folder for TensorBoard's event files, written after each epoch");
 
   return example::run(app, argc, argv, [&] {
     const tl::Device device = common.apply();
@@ -110,6 +111,21 @@ int main(int argc, char** argv) {
         augment ? tl::train_transform(input, tl::small_data_augmentation()) : tl::eval_transform(input));
     const tl::View validation(data.val_data, data.val, tl::eval_transform(input));
 
+    const std::vector<std::pair<std::string, std::string>> facts = {
+        {"network", model.info.arch},
+        {"weights", weights.empty() ? "random" : weights},
+        {"strategy", strategy_name},
+        {"pictures", tl::text(data.train.size(), " to train, ", data.val.size(), " to validate")},
+        {"seed", std::to_string(common.seed)},
+        {"machine", example::machine()},
+        {"tl", TL_VERSION_STRING}};
+    std::optional<tl::EventWriter> events;
+    if (!events_folder.empty()) {
+      events.emplace(events_folder);
+      events->add_table("run", facts);
+      options.after_epoch = [&](const tl::RunLog& log) { example::add_events(*events, log, *model.net); };
+    }
+
     tl::reset_peak_bytes();
     const tl::FitResult result = tl::train_with_strategy(strategy, model, train, validation, options);
     const int64_t peak_bytes = tl::memory_stats().peak_bytes;
@@ -119,13 +135,7 @@ int main(int argc, char** argv) {
       const auto evaluation = tl::evaluate(*model.net, checked, static_cast<int64_t>(model.info.classes.size()));
       tl::Report report{.title = "Fine-tuning " + model.info.arch + " on " +
                                  std::filesystem::path(pictures.folder).filename().string()};
-      report.facts = {{"network", model.info.arch},
-                      {"weights", weights.empty() ? "random" : weights},
-                      {"strategy", strategy_name},
-                      {"pictures", tl::text(data.train.size(), " to train, ", data.val.size(), " to validate")},
-                      {"seed", std::to_string(common.seed)},
-                      {"machine", example::machine()},
-                      {"tl", TL_VERSION_STRING}};
+      report.facts = facts;
       report.warnings = data.warnings;
       for (const auto& broken : checked.broken()) report.warnings.push_back(broken.path + ": " + broken.error);
       report.runs = {{.name = strategy_name, .seeds = {result.log}}};

@@ -14,6 +14,7 @@
 #include "tl/data/split.hpp"
 #include "tl/train/report.hpp"
 #include "tl/train/strategies.hpp"
+#include "tl/train/tensorboard.hpp"
 
 namespace example {
 
@@ -210,6 +211,18 @@ inline void describe_predictions(tl::Report& report, const std::string& run, con
   const size_t step = std::max<size_t>(evaluation.samples.size() / kExamples, 1);
   for (size_t i = 0; i < evaluation.samples.size() && report.examples.size() < kExamples; i += step)
     report.examples.push_back(card_of(data, evaluation.samples[i]));
+}
+
+/// The last epoch's measures as events, and how the weights are spread that learn.
+inline void add_events(tl::EventWriter& events, const tl::RunLog& log, tl::nn::Module& net) {
+  const int64_t epoch = log.epochs.back().epoch;
+  tl::add_epoch(events, log.epochs.back());
+  for (const auto& p : tl::nn::named_parameters(net)) {
+    const tl::Tensor& weight = p.parameter->value();
+    if (weight.rank() > 1 && !p.parameter->frozen())
+      events.add_histogram("weights/" + p.name, weight.detach().to(tl::kCpu).values<float>(), epoch);
+  }
+  events.flush();
 }
 
 inline std::string machine() {

@@ -69,6 +69,7 @@
 #include "tl/train/recommend.inl"
 #include "tl/train/report.inl"
 #include "tl/train/strategies.inl"
+#include "tl/train/tensorboard.inl"
 #include "tl/transfer/cache.inl"
 #include "tl/transfer/explain.inl"
 #include "tl/transfer/features.inl"

@@ -15,6 +15,7 @@
 #include "tl/core/shape.hpp"
 #include "tl/core/stopwatch.hpp"
 #include "tl/core/text.hpp"
+#include "tl/core/utf8.hpp"
 
 #include "tl/tensor/backend.hpp"
 #include "tl/tensor/memory_plan.hpp"
@@ -104,3 +105,4 @@
 #include "tl/train/recommend.hpp"
 #include "tl/train/report.hpp"
 #include "tl/train/strategies.hpp"
+#include "tl/train/tensorboard.hpp"

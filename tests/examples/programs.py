@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import struct
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,62 @@ def write_picture(path, wide, seed):
     path.write_bytes(b"P6 32 32 255\n" + bytes(pixels))
 
 
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def proto_fields(data):
+    """The fields of a message of protocol buffers as (number, value); lengths are left as bytes."""
+    at = 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7f) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while at < len(data):
+        key = varint()
+        kind = key & 7
+        if kind == 0:
+            yield key >> 3, varint()
+            continue
+        size = {1: 8, 5: 4}.get(kind) or varint()
+        yield key >> 3, data[at:at + size]
+        at += size
+
+
+def read_events(folder):
+    """(tag, step, value) of each scalar in a folder's event files, checked by their checksums; value None for others."""
+    out = []
+    for path in sorted(folder.glob("*tfevents*")):
+        data = path.read_bytes()
+        at = 0
+        while at < len(data):
+            length, length_crc = struct.unpack_from("<QI", data, at)
+            record = data[at + 12:at + 12 + length]
+            (record_crc,) = struct.unpack_from("<I", data, at + 12 + length)
+            for part, crc in ((data[at:at + 8], length_crc), (record, record_crc)):
+                plain = crc32c(part)
+                assert (((plain >> 15) | (plain << 17)) + 0xa282ead8) & 0xffffffff == crc
+            at += 16 + length
+            event = dict(proto_fields(record))
+            if 5 in event:
+                value = dict(proto_fields(dict(proto_fields(event[5]))[1]))
+                out.append((value[1].decode(), event[2], struct.unpack("<f", value[2])[0] if 2 in value else None))
+    return out
+
+
 class Programs(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -49,7 +106,7 @@ class Programs(unittest.TestCase):
         (root / "bars" / "train" / "lying" / "broken.ppm").write_bytes(b"P6 32 32 255\nshort")
         cls.model = root / "bars.safetensors"
         cls.training = run("finetune_images", root / "bars", "--arch", "lenet", "--strategy", "scratch", "--epochs", 20, "--lr", 3e-3,
-                           "--no-augment", "--save", cls.model, "--report", root / "report", "--seed", 3)
+                           "--no-augment", "--save", cls.model, "--report", root / "report", "--tensorboard", root / "events", "--seed", 3)
 
     @classmethod
     def tearDownClass(cls):
@@ -70,6 +127,33 @@ class Programs(unittest.TestCase):
         page = (self.root / "report" / "report.html").read_text()
         self.assertIn("standing", page)
         self.assertIn("</html>", page)
+
+    def test_event_files_hold_the_curves(self):
+        events = read_events(self.root / "events")
+        log = json.loads((self.root / "report" / "report.json").read_text())["runs"][0]["seeds"][0]["epochs"]
+        for tag, key in (("loss/train", "train_loss"), ("accuracy/val", "val_accuracy"), ("run/seconds", "seconds")):
+            curve = {step: value for name, step, value in events if name == tag}
+            self.assertEqual(list(curve), list(range(1, 21)))
+            for epoch in log:
+                self.assertAlmostEqual(curve[epoch["epoch"]], epoch[key], delta=1e-6 * max(1, abs(epoch[key])))
+        tags = {name for name, _, _ in events}
+        self.assertIn("run", tags)
+        self.assertIn("weights/fc3.weight", tags)
+
+    def test_tensorboard_reads_the_event_files(self):
+        try:
+            from tensorboard.backend.event_processing import event_accumulator
+        except ImportError:
+            self.skipTest("there is no package tensorboard")
+        loaded = event_accumulator.EventAccumulator(str(self.root / "events"))
+        loaded.Reload()
+        tags = loaded.Tags()
+        self.assertTrue({"loss/train", "loss/val", "accuracy/val"} <= set(tags["scalars"]), tags)
+        self.assertEqual([event.step for event in loaded.Scalars("loss/train")], list(range(1, 21)))
+        self.assertIn("weights/fc3.weight", tags["histograms"])
+        last = loaded.Histograms("weights/fc3.weight")[-1].histogram_value
+        self.assertEqual(sum(last.bucket), 84 * 2)
+        self.assertTrue(any("run" in tag for tag in tags["tensors"]), tags)
 
     def test_broken_and_foreign_files_are_reported_and_left_out(self):
         self.assertIn("broken.ppm", self.training.stderr)

@@ -185,3 +185,23 @@ TEST_CASE("FR05: a killed writer leaves the old file, and its leftovers are igno
   write(path, "new");
   CHECK(get(path) == "new");
 }
+
+TEST_CASE("an appended file grows by whole pieces, also past one for which the disk had no room") {
+  const Folder folder;
+  const std::string path = folder / "log";
+  tl::AppendedFile file(path);
+  CHECK(file.path() == path);
+  CHECK(get(path).empty());
+  file.append(std::string(80, 'a'));
+  CHECK(get(path) == std::string(80, 'a'));
+  {
+    const tl_test::FullDisk full(100);
+    CHECK_THROWS_AS(file.append(std::string(80, 'b')), tl::IoError);
+    CHECK(get(path) == std::string(80, 'a'));
+  }
+  tl::AppendedFile moved = std::move(file);
+  moved.append("c");
+  CHECK(get(path) == std::string(80, 'a') + "c");
+  CHECK_THROWS_AS(tl::AppendedFile{path}, tl::IoError);
+  CHECK_THROWS_AS(tl::AppendedFile(folder / "none/log"), tl::IoError);
+}

@@ -84,6 +84,26 @@ class FileWriter {
 /// Errors: IoError when the system refuses; what `writer` throws.
 void write_atomically(const std::string& path, FunctionRef<void(FileWriter&)> writer);
 
+/// A new file that grows piece by piece, each of which is whole on the disk or not there: for logs.
+class AppendedFile {
+ public:
+  /// Errors: IoError when the file exists already or cannot be made.
+  explicit AppendedFile(const std::string& path);
+  AppendedFile(AppendedFile&& other) noexcept;
+  ~AppendedFile();
+
+  /// Writes a piece to the end and flushes it to the disk.
+  /// Errors: IoError, after which the file ends as it did before.
+  void append(std::string_view bytes);
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  std::unique_ptr<const detail::Descriptor> file_;
+  uint64_t size_ = 0;
+};
+
 }  // namespace tl::inline TL_ABI
 
 #if TL_HEADER_ONLY

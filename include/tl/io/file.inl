@@ -48,6 +48,17 @@ class Descriptor {
 /// Flushes to the disk. File systems that cannot flush (some network mounts, folders there) say EINVAL: nothing to do.
 TL_INLINE bool flush_to_disk(int descriptor) { return ::fsync(descriptor) == 0 || errno == EINVAL || errno == EROFS; }
 
+TL_INLINE void write_all(int descriptor, const char* data, size_t size, const std::string& path) {
+  while (size > 0) {
+    // Linux takes at most 2 GiB at once.
+    const ssize_t done = ::write(descriptor, data, std::min<size_t>(size, 1 << 30));
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) fail_io("cannot write ", path);
+    data += done;
+    size -= static_cast<size_t>(done);
+  }
+}
+
 /// Where to write: `path` with symbolic links followed, so that a link stays a link.
 TL_INLINE std::string resolve_links(const std::string& path) {
   char resolved[PATH_MAX];
@@ -179,16 +190,7 @@ TL_INLINE void FileWriter::flush() {
   buffer_.clear();
 }
 
-TL_INLINE void FileWriter::put(const char* data, size_t size) {
-  while (size > 0) {
-    // Linux takes at most 2 GiB at once.
-    const ssize_t done = ::write(descriptor_, data, std::min<size_t>(size, 1 << 30));
-    if (done < 0 && errno == EINTR) continue;
-    if (done < 0) detail::fail_io("cannot write ", path_);
-    data += done;
-    size -= static_cast<size_t>(done);
-  }
-}
+TL_INLINE void FileWriter::put(const char* data, size_t size) { detail::write_all(descriptor_, data, size, path_); }
 
 TL_INLINE void write_atomically(const std::string& path, FunctionRef<void(FileWriter&)> writer) {
   struct stat old {};
@@ -215,6 +217,26 @@ TL_INLINE void write_atomically(const std::string& path, FunctionRef<void(FileWr
   temporary.rename_to(target);
   const detail::Descriptor parent(folder, O_RDONLY | O_DIRECTORY);
   if (!parent.is_open() || !detail::flush_to_disk(parent.get())) detail::fail_io("cannot flush the folder of ", path);
+}
+
+TL_INLINE AppendedFile::AppendedFile(const std::string& path)
+    : path_(path), file_(std::make_unique<const detail::Descriptor>(path, O_WRONLY | O_CREAT | O_EXCL, 0666)) {
+  if (!file_->is_open()) detail::fail_io("cannot create ", path);
+}
+
+TL_INLINE AppendedFile::AppendedFile(AppendedFile&& other) noexcept = default;
+TL_INLINE AppendedFile::~AppendedFile() = default;
+
+TL_INLINE void AppendedFile::append(std::string_view bytes) {
+  try {
+    detail::write_all(file_->get(), bytes.data(), bytes.size(), path_);
+    if (!detail::flush_to_disk(file_->get())) detail::fail_io("cannot write ", path_);
+  } catch (const IoError&) {
+    const auto end = static_cast<off_t>(size_);  // no half piece among whole ones
+    static_cast<void>(::ftruncate(file_->get(), end) == 0 && ::lseek(file_->get(), end, SEEK_SET) == end);
+    throw;
+  }
+  size_ += bytes.size();
 }
 
 }  // namespace tl::inline TL_ABI

@@ -32,6 +32,8 @@ struct FitOptions {
   std::function<void(Batch& batch, int64_t number)> on_batch = {};
   /// Before an epoch, counted from 0, with what happened so far: unfreezing the next stage, say.
   std::function<void(int64_t epoch, const RunLog& log)> before_epoch = {};
+  /// After an epoch, whose record is the log's last: to write it elsewhere, say. A resumed run goes on with new epochs.
+  std::function<void(const RunLog& log)> after_epoch = {};
   /// Record forward and backward of a batch and replay them, see Capture: the same bits in less memory. For a network
   /// (or `forward`, and terms) that does the same to every batch.
   bool capture = false;

@@ -1,5 +1,6 @@
 // Definitions of train/fit.hpp.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -221,8 +222,9 @@ class FitRun {
     for (const auto& [name, value] : state_.terms) record.extras.emplace_back(name, value.value());
     for (const auto& extra : objective_.extras()) record.extras.push_back(extra);
     for (const auto& group : optimizer_.groups())
-      record.rates.emplace_back(group.name,
-                                group.rate * group.factor(schedule(), std::max<int64_t>(state_.step - 1, 0)));
+      record.rates.emplace_back(
+          group.name,
+          learns(group) ? group.rate * group.factor(schedule(), std::max<int64_t>(state_.step - 1, 0)) : kNoValue);
     record.seconds = epoch_watch_.seconds();
     epoch_watch_ = Stopwatch();
     record.peak_bytes = memory_stats(device_.type).peak_bytes;
@@ -234,8 +236,14 @@ class FitRun {
     state_.batch = 0;
     state_.loss = state_.accuracy = Mean();
     state_.terms.clear();
+    if (options_.after_epoch) options_.after_epoch(state_.log);
     checkpoint();
     progress.finish_epoch(summary);
+  }
+
+  static bool learns(const optim::ParamGroup& group) {
+    return std::any_of(group.parameters.begin(), group.parameters.end(),
+                       [](const nn::NamedParameter& p) { return !p.parameter->frozen(); });
   }
 
   void checkpoint() {

@@ -18,7 +18,8 @@ struct EpochRecord {
   int64_t epoch = 0;  ///< counted from 1
   double train_loss = kNoValue, train_accuracy = kNoValue;
   double val_loss = kNoValue, val_accuracy = kNoValue;
-  NamedValues rates = {};     ///< learning rate at the end of the epoch, by name of the parameter group
+  /// Learning rate at the end of the epoch, by name of the parameter group; kNoValue where the whole group was frozen.
+  NamedValues rates = {};
   NamedValues extras = {};    ///< further measures by name: the losses and lambda of domain adaptation, say
   double seconds = kNoValue;  ///< of this epoch, validation included
   int64_t peak_bytes = 0;     ///< of tensors, since the run began

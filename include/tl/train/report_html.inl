@@ -9,30 +9,9 @@
 #include <string_view>
 
 #include "tl/core/config.hpp"
+#include "tl/core/utf8.hpp"
 
 namespace tl::inline TL_ABI::detail {
-
-/// Length of the valid UTF-8 sequence at the front, whose letter goes to `letter`; 0 if there is none.
-inline size_t decode_utf8(std::string_view bytes, uint32_t& letter) {
-  constexpr std::array<uint32_t, 5> kSmallest = {0, 0, 0x80, 0x800, 0x10000};
-  const auto first = static_cast<uint8_t>(bytes[0]);
-  const size_t length = first < 0x80 ? 1 : first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : first >= 0xC0 ? 2 : 0;
-  if (length == 0 || length > bytes.size() || first >= 0xF8) return 0;
-  letter = length == 1 ? first : first & (0x7Fu >> length);
-  for (size_t i = 1; i < length; ++i) {
-    const auto next = static_cast<uint8_t>(bytes[i]);
-    if ((next & 0xC0) != 0x80) return 0;
-    letter = letter << 6 | (next & 0x3F);
-  }
-  const bool is_surrogate = letter >= 0xD800 && letter <= 0xDFFF;
-  return letter < kSmallest[length] || letter > 0x10FFFF || is_surrogate ? 0 : length;
-}
-
-/// Letters that would break a page or disguise a name: controls, marks that turn the direction of writing, non-letters.
-inline bool is_harmful(uint32_t letter) {
-  return letter < 0x20 || (letter >= 0x7F && letter < 0xA0) || (letter >= 0x202A && letter <= 0x202E) ||
-         (letter >= 0x2066 && letter <= 0x2069) || (letter & 0xFFFE) == 0xFFFE;
-}
 
 /// Text that is safe between tags and inside of quoted attributes. At most `longest` letters, then an ellipsis.
 inline std::string html(std::string_view content, size_t longest = 2000) {

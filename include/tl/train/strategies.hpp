@@ -46,6 +46,7 @@ struct StrategyOptions {
   int64_t validate_every = 1;   ///< see FitOptions
   bool keep_best = false;       ///< see FitOptions
   std::string checkpoint = {};  ///< see FitOptions
+  std::function<void(const RunLog& log)> after_epoch = {};  ///< see FitOptions
   ProgressScreen screen = {};
   /// The last word on the options of fine-tuning: regularisers, mixed pictures, another schedule.
   std::function<void(models::ImageClassifier& net, FitOptions& fit)> customize = {};

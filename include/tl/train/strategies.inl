@@ -154,6 +154,7 @@ TL_INLINE FitOptions TransferRun::common() const {
   fit.validate_every = options_.validate_every;
   fit.patience = options_.patience;
   fit.average = options_.average;
+  fit.after_epoch = options_.after_epoch;
   fit.capture = true;
   fit.screen = options_.screen;
   fit.seed = options_.seed;
