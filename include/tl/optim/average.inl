@@ -26,7 +26,9 @@ TL_INLINE std::map<std::string, Tensor> WeightAverage::values() const {
 TL_INLINE void WeightAverage::update() {
   const NoGrad no_grad;
   std::map<std::string, Tensor> next;
-  for (const auto& [name, value] : values()) {
+  for (const auto& entry : values()) {
+    const auto& name = entry.first;
+    const Tensor& value = entry.second;
     const auto known = averages_.find(name);
     const bool fits = known != averages_.end() && known->second.shape() == value.shape();
     Tensor average = fits ? known->second : value.clone();
