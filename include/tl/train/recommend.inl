@@ -221,8 +221,10 @@ TL_INLINE Choice choose(const CandidateReport& report, const SuitedStrategy& str
   out.options.epochs = features ? head_epochs : epochs;
   out.options.weight_decay = strategy.weight_decay;
   out.options.seed = seed;
-  // The head learns from each picture and its mirror image, in every strategy before all layers do.
-  const double extraction = 2 * n * report.forward_seconds, head_epoch = 2 * n * report.head_seconds;
+  // A head learns on features of so many augmentations of each picture in turns, in every strategy the first thing.
+  constexpr int64_t kVariants = 4;
+  if (features) out.options.variants = kVariants;
+  const double extraction = kVariants * n * report.forward_seconds, head_epoch = n * report.head_seconds;
   out.setup_seconds = extraction + (features ? 0 : static_cast<double>(head_epochs) * head_epoch);
   out.epoch_seconds = features ? head_epoch : n * report.step_seconds;
   out.seconds = out.setup_seconds + static_cast<double>(out.options.epochs) * out.epoch_seconds;
