@@ -37,10 +37,11 @@ int main(int argc, char** argv) {
 
     // The first stage sees edges and colours, which are the same everywhere. Frozen, it has no gradient, no optimizer
     // state and no weight decay, and its BatchNorm statistics stay, also in training.
-    for (const auto& glob : net.stages().front()) freeze(net, glob);
+    const auto stages = net.stages();
+    for (const auto& glob : stages.front()) freeze(net, glob);
 
     // The head learns with 2e-3, each stage below with 0.7 of the one above. Biases and norms get no weight decay.
-    auto groups = optim::layerwise_groups(net, net.stages(), 2e-3, 0.7, 1e-2);
+    auto groups = optim::layerwise_groups(net, stages, 2e-3, 0.7, 1e-2);
     optim::AdamW optimizer(optim::without_decay_on_vectors(groups));
 
     // Augmentation belongs to the training view alone.
