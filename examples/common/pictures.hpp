@@ -19,9 +19,10 @@
 namespace example {
 
 struct PictureOptions {
-  std::string folder;
+  std::string folder = {};
   double val_fraction = 0.2;
-  std::string group_regex, class_names, extensions;
+  std::string group_regex = {}, class_names = {}, extensions = {};
+  std::vector<std::string> usual_names = {};  ///< of IDX files with as many classes, unless class_names says otherwise
   int64_t per_class = 0, val_limit = 0, size = 0, cache_mib = 512;
   uint64_t seed = 0;
 
@@ -32,9 +33,12 @@ struct PictureOptions {
         ->capture_default_str();
     app.add_option("--group-regex", group_regex,
                    "pictures whose paths agree in this (POSIX, first group) stay on one side of the split");
-    app.add_option("--per-class", per_class, "train on so many pictures of each class only")
-        ->check(CLI::NonNegativeNumber);
-    app.add_option("--val-limit", val_limit, "validate on so many pictures only")->check(CLI::NonNegativeNumber);
+    app.add_option("--per-class", per_class, "train on so many pictures of each class only; 0: on all")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    app.add_option("--val-limit", val_limit, "validate on so many pictures only; 0: on all")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
     app.add_option("--size", size, "width and height of the network's input; 0: what the weights were trained with")
         ->check(CLI::NonNegativeNumber);
     app.add_option("--class-names", class_names, "file with a class name on each line (IDX files have numbers only)");
@@ -47,9 +51,10 @@ struct PictureOptions {
 };
 
 struct PictureData {
-  std::shared_ptr<tl::PictureDataset> train_data, val_data;
-  std::vector<int64_t> train, val;  ///< positions
-  int64_t equal_pairs = 0;          ///< validation pictures that are also trained on, byte by byte
+  std::shared_ptr<tl::PictureDataset> train_data, val_data, test_data;  ///< test: if there is one besides val
+  std::vector<int64_t> train, val, test;                                ///< positions
+  int64_t equal_pairs = 0;       ///< validation pictures that are also trained on, byte by byte
+  int64_t equal_test_pairs = 0;  ///< test pictures that are also trained on
   std::vector<std::string> warnings;
 };
 
@@ -82,8 +87,6 @@ inline std::vector<int64_t> pick(const std::vector<int64_t>& positions, const st
 }
 
 inline PictureData open_idx(const std::vector<tl::IdxPair>& pairs, const PictureOptions& options) {
-  const std::vector<std::string> names =
-      options.class_names.empty() ? std::vector<std::string>() : lines_of(options.class_names);
   const auto find = [&](std::initializer_list<const char*> wanted) -> const tl::IdxPair* {
     for (const char* name : wanted)
       for (const auto& pair : pairs)
@@ -92,24 +95,31 @@ inline PictureData open_idx(const std::vector<tl::IdxPair>& pairs, const Picture
   };
   const tl::IdxPair* train = find({"train"});
   const tl::IdxPair* val = find({"val", "validation", "t10k", "test"});
+  const tl::IdxPair* test = find({"t10k", "test"});
   tl::require<tl::UsageError>(train || val, options.folder, ": its IDX files are neither train nor test files");
   if (!train) std::swap(train, val);
-  tl::IdxPictures train_pictures = tl::load_idx(*train);
+  std::vector<tl::IdxPictures> parts{tl::load_idx(*train)};
+  if (val) parts.push_back(tl::load_idx(*val));
+  if (val && test && test != val) parts.push_back(tl::load_idx(*test));
+
+  int64_t classes = 0;
+  for (const auto& part : parts) classes = std::max(classes, part.classes);
+  std::vector<std::string> names = options.usual_names;
+  if (!options.class_names.empty()) names = lines_of(options.class_names);
+  else if (static_cast<int64_t>(names.size()) != classes) names.clear();
+  const auto equal_pairs = [&](const tl::IdxTensor& a, const tl::IdxTensor& b) -> int64_t {
+    if (a.shape.with(0, 0) != b.shape.with(0, 0)) return 0;
+    return std::ssize(tl::equal_rows(a.bytes, b.bytes, a.shape.numel() / std::max<int64_t>(a.shape[0], 1)));
+  };
   PictureData out;
-  if (!val) {
-    out.train_data = out.val_data = tl::picture_array(std::move(train_pictures), names);
-    return out;
+  if (parts.size() > 1) out.equal_pairs = equal_pairs(parts[0].images, parts[1].images);
+  if (parts.size() > 2) out.equal_test_pairs = equal_pairs(parts[0].images, parts[2].images);
+  std::shared_ptr<tl::PictureDataset>* const places[] = {&out.train_data, &out.val_data, &out.test_data};
+  for (size_t i = 0; i < parts.size(); ++i) {
+    parts[i].classes = classes;
+    *places[i] = tl::picture_array(std::move(parts[i]), names);
   }
-  tl::IdxPictures val_pictures = tl::load_idx(*val);
-  const int64_t classes = std::max(train_pictures.classes, val_pictures.classes);
-  train_pictures.classes = val_pictures.classes = classes;
-  if (train_pictures.images.shape.with(0, 0) == val_pictures.images.shape.with(0, 0)) {
-    const int64_t row = train_pictures.images.shape.numel() / std::max<int64_t>(train_pictures.size(), 1);
-    out.equal_pairs =
-        static_cast<int64_t>(tl::equal_rows(train_pictures.images.bytes, val_pictures.images.bytes, row).size());
-  }
-  out.train_data = tl::picture_array(std::move(train_pictures), names);
-  out.val_data = tl::picture_array(std::move(val_pictures), names);
+  if (!val) out.val_data = out.train_data;
   return out;
 }
 
@@ -132,7 +142,16 @@ inline PictureData open_folder(const PictureOptions& options) {
         tl::split(folder.train, {.val_fraction = options.val_fraction, .seed = options.seed}, options.group_regex);
     train = std::move(parts.train), val = std::move(parts.val);
   }
-  out.equal_pairs = static_cast<int64_t>(tl::equal_pictures(train, val).size());
+  out.equal_pairs = std::ssize(tl::equal_pictures(train, val));
+  const std::filesystem::path test_folder = std::filesystem::path(options.folder) / "test";
+  if (folder.val && std::filesystem::is_directory(test_folder)) {
+    folder_options.classes = folder.train.classes;
+    tl::Samples test = tl::list_image_folder(test_folder.string(), folder_options);
+    if (test.items != val.items) {  // without a val/ it is what validates
+      out.equal_test_pairs = std::ssize(tl::equal_pictures(train, test));
+      out.test_data = tl::picture_files(std::move(test), {}, options.cache_mib << 20);
+    }
+  }
   if (const int64_t n = folder.train.skipped; n > 0)
     out.warnings.push_back(
         tl::text(n, n == 1 ? " file is no picture and was" : " files are no pictures and were", " skipped"));
@@ -148,17 +167,20 @@ inline PictureData open_pictures(const PictureOptions& options) {
   PictureData out = pairs.empty() ? open_folder(options) : open_idx(pairs, options);
   out.train = all_positions(*out.train_data);
   out.val = all_positions(*out.val_data);
+  if (out.test_data) out.test = all_positions(*out.test_data);
   if (out.train_data == out.val_data) {
     const auto parts = tl::split_indices(labels_of(*out.train_data, out.train),
                                          {.val_fraction = options.val_fraction, .seed = options.seed});
     out.train = parts.train, out.val = parts.val;
   }
-  if (out.equal_pairs > 0) {
-    out.warnings.push_back(
-        tl::text(out.equal_pairs,
-                 " pairs of a training and a validation picture are equal byte by byte: the accuracy is too good"));
+  const auto warn_of_equal = [&](int64_t count, const char* kind) {
+    if (count == 0) return;
+    out.warnings.push_back(tl::text(count, " pairs of a training and a ", kind,
+                                    " picture are equal byte by byte: the accuracy is too good"));
     tl::warn(out.warnings.back());
-  }
+  };
+  warn_of_equal(out.equal_pairs, "validation");
+  warn_of_equal(out.equal_test_pairs, "test");
   if (options.per_class > 0)
     out.train =
         pick(out.train, tl::subset_indices(labels_of(*out.train_data, out.train), options.per_class, options.seed));
@@ -234,6 +256,31 @@ inline std::string machine() {
       break;
     }
   return tl::text(model, ", ", tl::active_isa(), ", ", tl::threads(), " threads");
+}
+
+/// Writes the report of one training and of what its network says to `data`.
+inline void write_report(const std::string& folder, const std::string& title, const std::string& run,
+                         const tl::RunLog& log, const PictureData& pictures, const tl::PictureDataset& data,
+                         const tl::Evaluation& evaluation) {
+  tl::Report report{.title = title};
+  report.facts = {{"pictures", tl::text(pictures.train.size(), " to train, ", evaluation.samples.size(), " judged")},
+                  {"machine", machine()},
+                  {"tl", TL_VERSION_STRING}};
+  report.warnings = pictures.warnings;
+  report.runs = {{.name = run, .seeds = {log}}};
+  describe_predictions(report, run, data, evaluation);
+  tl::write_report(folder, report);
+  std::printf("report: %s/report.html\n", folder.c_str());
+}
+
+/// Weights of classes for a loss, as if all had as many pictures: n / (classes n_c), [C].
+/// scikit-learn: compute_class_weight("balanced").
+inline tl::Tensor balancing_weights(const PictureData& pictures) {
+  std::vector<float> weights(pictures.train_data->classes().size());
+  for (const int64_t i : pictures.train) ++weights[static_cast<size_t>(pictures.train_data->label(i))];
+  const float mean = static_cast<float>(pictures.train.size()) / static_cast<float>(weights.size());
+  for (float& weight : weights) weight = mean / std::max(weight, 1.0f);
+  return tl::Tensor::from(weights, {std::ssize(weights)});
 }
 
 }  // namespace example

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import zlib
 
 PROGRAMS = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path("build/release/examples")
 
@@ -91,6 +92,42 @@ def read_events(folder):
                 value = dict(proto_fields(dict(proto_fields(event[5]))[1]))
                 out.append((value[1].decode(), event[2], struct.unpack("<f", value[2])[0] if 2 in value else None))
     return out
+
+
+def write_mask(path, inside):
+    """A grey PNG of 32 x 32, white where inside(x, y)."""
+    rows = b"".join(b"\0" + bytes(255 * inside(x, y) for x in range(32)) for y in range(32))
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", 32, 32, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks))
+
+
+def write_tile(path, defect, seed):
+    """Grey noise; a defect is a block of 8 x 8, bright or dark, with its mask beside it."""
+    noise = random.Random(seed)
+    left, top = noise.randrange(24), noise.randrange(24)
+    inside = lambda x, y: left <= x < left + 8 and top <= y < top + 8
+    level = {"bright": 240, "dark": 10, "free": 128}[defect]
+    pixels = bytes(level if inside(x, y) else 108 + noise.randrange(40) for y in range(32) for x in range(32))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"P5 32 32 255\n" + pixels)
+    if defect != "free":
+        write_mask(path.with_suffix(".png"), inside)
+
+
+def write_idx(folder, name, pictures):
+    """pictures: (28 x 28 bytes, label) pairs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    head = struct.pack(">IIII", 0x803, len(pictures), 28, 28)
+    (folder / f"{name}-images-idx3-ubyte").write_bytes(head + b"".join(pixels for pixels, _ in pictures))
+    (folder / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, len(pictures)) + bytes(y for _, y in pictures))
+
+
+def bar(wide, seed):
+    """The grey picture of 28 x 28 that write_picture's would be."""
+    noise = random.Random(seed)
+    at = noise.randrange(8, 16)
+    return bytes(220 if at <= (y if wide else x) < at + 5 else noise.randrange(60) for y in range(28) for x in range(28))
 
 
 class Programs(unittest.TestCase):
@@ -196,6 +233,79 @@ class Programs(unittest.TestCase):
         self.assertIn("at least two", run("recommend_images", one_class, "--weights", self.model, expect=2).stderr)
         self.assertIn("leave them out", run("recommend_images", self.root / "bars", "--weights", os.devnull, expect=1).stderr)
 
+    def test_fashion_tells_articles_apart_and_finds_similar_ones(self):
+        shop = self.root / "shop"
+        for name, count, first in (("train", 60, 0), ("t10k", 20, 1000)):
+            write_idx(shop, name, [(bar(i % 2 == 0, first + i), i % 2) for i in range(count)])
+        result = last_json(run("fashion", shop, "--weights", self.model, "--quiet", "--report", self.root / "shop_report"))
+        self.assertEqual((result["train_images"], result["val_images"]), (60, 20))
+        self.assertGreaterEqual(result["val_accuracy"], 0.9)
+        self.assertGreaterEqual(result["precision"], 0.8)
+        self.assertEqual(set(result["precision_by_class"]), {"0", "1"})
+        self.assertTrue((self.root / "shop_report" / "similar.png").read_bytes().startswith(b"\x89PNG"))
+
+    def test_medical_images_of_two_classes_have_a_threshold(self):
+        clinic = self.root / "clinic"
+        for name, count, first in (("train", 60, 0), ("val", 30, 1000), ("test", 30, 2000)):
+            write_idx(clinic, name, [(bar(i % 3 == 0, first + i), int(i % 3 == 0)) for i in range(count)])
+        leaked = [(bar(i % 3 == 0, i), int(i % 3 == 0)) for i in range(2)]  # training pictures in the test set
+        write_idx(clinic, "test", [(bar(i % 3 == 0, 2000 + i), int(i % 3 == 0)) for i in range(30)] + leaked)
+        done = run("medical_images", clinic, "--weights", self.model, "--quiet", "--report", self.root / "clinic_report")
+        result = last_json(done)
+        self.assertIn("2 pairs of a training and a test picture are equal", done.stderr)
+        self.assertEqual(result["on_both_sides"], 2)
+        for measure in ("sensitivity", "specificity", "auc"):
+            self.assertGreaterEqual(result[measure], 0.9, measure)
+        self.assertIn("threshold one half", done.stdout)
+        self.assertIn("pneumonia", (self.root / "clinic_report" / "report.html").read_text())
+        self.assertLess(result["calibration_error_after"], 0.2)
+
+    def test_medical_images_of_more_classes_have_recalls(self):
+        cells = self.root / "cells"
+        for part, count in (("train", 12), ("val", 6), ("test", 6)):
+            for i in range(count):
+                seed = 10 * i + {"train": 0, "val": 1, "test": 2}[part]
+                write_picture(cells / part / "lying" / f"{i}.ppm", True, seed)
+                write_picture(cells / part / "standing" / f"{i}.ppm", False, seed)
+                write_tile(cells / part / "round" / f"{i}.pgm", "free", seed)
+        result = last_json(run("medical_images", cells, "--weights", self.model, "--quiet", "--strategy", "features"))
+        self.assertEqual(set(result["recall"]), {"lying", "standing", "round"})
+        self.assertGreaterEqual(min(result["auc"].values()), 0.8)
+        done = run("medical_images", self.root / "bars", "--weights", self.model, "--quiet", expect=2)
+        self.assertIn("has no test pictures", done.stderr)
+
+    def test_product_defects_says_which_and_where(self):
+        tiles, small = self.root / "tiles", self.root / "small.safetensors"
+        for defect, count in (("bright", 24), ("dark", 12), ("free", 40)):
+            for i in range(count):
+                write_tile(tiles / defect / f"{i:02}.pgm", defect, 100 * i + len(defect))
+        run("finetune_images", self.root / "bars", "--arch", "cifar_resnet20", "--strategy", "scratch", "--epochs", 1, "--quiet", "--save", small)
+        result = last_json(run("product_defects", tiles, "--weights", small, "--extensions", "pgm", "--layer", "layer3", "--strategy", "scratch",
+                               "--epochs", 12, "--quiet", "--report", self.root / "tiles_report"))
+        self.assertEqual((result["val_images"], result["masks"]), (15, 7))
+        self.assertEqual(set(result["recall"]), {"bright", "dark", "free"})
+        self.assertGreaterEqual(result["balanced_accuracy"], 0.8)
+        self.assertGreaterEqual(result["pixel_auc"], 0.75)
+        self.assertTrue((self.root / "tiles_report" / "where.png").read_bytes().startswith(b"\x89PNG"))
+        self.assertIn("</html>", (self.root / "tiles_report" / "report.html").read_text())
+
+    def test_multitask_images_answers_two_questions_also_with_labels_missing(self):
+        styles = self.root / "styles"
+        for i in range(20):
+            for wide, name in ((True, "lying"), (False, "standing")):
+                for style in ("colour", "grey"):
+                    path = styles / style / name / f"{i}.ppm"
+                    write_picture(path, wide, 50 * i + 2 * wide)
+                    if style == "grey":  # inverted
+                        path.write_bytes(b"P6 32 32 255\n" + bytes(255 - p for p in path.read_bytes()[-3 * 32 * 32:]))
+        for missing in (0, 0.3):
+            result = last_json(run("multitask_images", styles, "--weights", self.model, "--quiet", "--strategy", "scratch", "--epochs", 60,
+                                   "--missing", missing))
+            self.assertEqual(set(result["runs"]), {"both", "style alone", "object alone"})
+            self.assertGreaterEqual(min(result["runs"]["both"][task + " accuracy"] for task in ("style", "object")), 0.85)
+            self.assertEqual(result["hidden"] > 0, missing > 0)
+            self.assertLess(result["runs"]["both"]["parameters"], 1.1 * result["runs"]["object alone"]["parameters"])
+
     def test_inspect_weights_counts(self):
         result = last_json(run("inspect_weights", self.model))
         self.assertEqual((result["arch"], result["tensors"]), ("lenet", 10))
@@ -231,7 +341,8 @@ class Programs(unittest.TestCase):
             self.assertEqual(len(done.stderr.strip().splitlines()), 1, done.stderr)
 
     def test_every_program_has_help(self):
-        for name in ("finetune_images", "predict_images", "inspect_weights", "compare_strategies", "recommend_images", "02_train_from_scratch",
+        for name in ("finetune_images", "predict_images", "inspect_weights", "compare_strategies", "recommend_images",
+                     "product_defects", "medical_images", "fashion", "multitask_images", "02_train_from_scratch",
                      "03_load_pretrained", "04_feature_extraction", "05_finetune"):
             self.assertIn("--threads", run(name, "--help").stdout)
 

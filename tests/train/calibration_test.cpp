@@ -69,7 +69,7 @@ TEST_CASE("bins hold their upper end, and empty ones have no value") {
 
 TEST_CASE("a temperature stays within its bounds, and mends logits that were multiplied") {
   const Tensor sure = Tensor::from({3.f, 0.f, 0.f, 5.f}, {2, 2});
-  CHECK(fit_temperature(sure, Tensor::from({0, 1}, {2})) == Approx(0.01));
+  CHECK(fit_temperature(sure, Tensor::from({0, 1}, {2})) == 1);  // without a mistake nothing is known
   CHECK(fit_temperature(sure, Tensor::from({1, 0}, {2})) == Approx(100));
   const json& one = golden_file()["cases"][0];
   const Tensor logits = matrix_of(one["logits"]), labels = labels_of(one["labels"]);

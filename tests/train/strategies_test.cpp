@@ -61,6 +61,17 @@ TEST_CASE("every strategy trains, gives the classes of the data, and repeats its
   }
 }
 
+TEST_CASE("an objective without names of its own answers with the data's classes") {
+  const Classification weighted(4, {.class_weight = Tensor::from({1.f, 2.f, 0.5f, 1.f}, {4})});
+  models::ImageModel plain = small_model(), model = small_model();
+  run("features", plain);
+  run("features", model, {.objective = &weighted});
+  CHECK(model.info.classes == plain.info.classes);
+  CHECK(bytes_of(*model.net) != bytes_of(*plain.net));
+  const Classification other(3);
+  CHECK_THROWS_AS(run("features", model, {.objective = &other}), UsageError);
+}
+
 TEST_CASE("FR01: pretrained BatchNorm statistics stay with every strategy that keeps norms") {
   for (const Strategy& strategy : strategies()) {
     if (!strategy.pretrained) continue;

@@ -41,8 +41,9 @@ struct ReliabilityOptions {
 Reliability reliability(const Tensor& logits, const Tensor& labels, const ReliabilityOptions& options = {});
 
 /// The temperature T with the least mean of -log softmax(logits / T)[label]: one number that makes all probabilities
-/// milder (T > 1) or bolder and changes no prediction. The mean is convex in 1 / T, so that its slope is bisected. Fit
-/// it on samples that were not trained on. T stays within [0.01, 100]: where every sample is right it would be 0.
+/// milder (T > 1) or bolder and changes no prediction. The mean is convex in 1 / T, so that its slope is bisected, over
+/// T from 0.01 to 100. Fit it on samples that were not trained on. 1 where each of them is right: the mean then falls
+/// until all probabilities are 0 or 1, and no mistake says how sure is too sure.
 /// Arguments, errors and paper as for reliability; UsageError also when no sample has a label.
 double fit_temperature(const Tensor& logits, const Tensor& labels);
 

@@ -98,8 +98,14 @@ TL_INLINE double fit_temperature(const Tensor& logits, const Tensor& labels) {
     });
     return out.value();
   };
+  int64_t samples = 0, mistakes = 0;
+  detail::for_each_labelled(logits, labels, [&](std::vector<double>& row, size_t truth) {
+    ++samples;
+    mistakes += row[truth] < 0;  // the largest is 0
+  });
+  require<UsageError>(samples > 0, "fit_temperature: no sample has a label");
+  if (mistakes == 0) return 1;
   double low = std::log(0.01), high = std::log(100);
-  require<UsageError>(!std::isnan(slope(1)), "fit_temperature: no sample has a label");
   constexpr int kHalvings = 50;
   for (int i = 0; i < kHalvings; ++i) {
     const double middle = (low + high) / 2;

@@ -290,11 +290,14 @@ TL_INLINE AugmentOptions small_data_augmentation() {
 TL_INLINE FitResult train_with_strategy(const Strategy& strategy, models::ImageModel& model, const View& train,
                                         const View& validation, const StrategyOptions& options) {
   require<UsageError>(static_cast<bool>(strategy.run), "train_with_strategy: \"", strategy.name, "\" has no function");
-  if (!options.objective) detail::check_classes(train, validation);
-  const auto names = options.objective ? options.objective->output_names() : train.data->classes();
+  const auto& classes = train.data->classes();
+  auto names = options.objective ? options.objective->output_names() : classes;
+  const int64_t outputs = options.objective ? options.objective->outputs() : std::ssize(classes);
+  if (names.empty() && outputs == std::ssize(classes)) names = classes;
+  if (names == classes) detail::check_classes(train, validation);
   manual_seed(options.seed);
   model.info.classes = names;
-  model.info.options.classes = static_cast<int64_t>(names.size());
+  model.info.options.classes = outputs;
   if (strategy.pretrained) {
     model.net->set_frozen(false);  // whatever the file had frozen: the strategy decides
     model.net->replace_head(model.info.options.classes);
