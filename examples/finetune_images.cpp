@@ -10,6 +10,9 @@
 //   finetune  all layers learn, the lower the slower                             1,000 to 10,000 pictures, minutes
 //   surgical  the head and the stages that want to change most learn
 //   wise_ft   lp_ft, then weights between before and after: robust when pictures change later
+//   lora, adapters, bitfit, norms
+//             the network stays as it is, and a few per cent as many numbers learn: small files (--save-adapters),
+//             little memory
 //   scratch   random weights: what the pretrained ones are worth
 // With the weights of EfficientNet-Lite0, 244 pictures of ants and bees give about 94 % with any but the last, which
 // hardly does more than guess.
@@ -21,7 +24,7 @@ int main(int argc, char** argv) {
   CLI::App app("Teaches a pretrained image network new classes.", "finetune_images");
   example::CommonOptions common;
   example::PictureOptions pictures;
-  std::string arch, weights, strategy_name = "finetune", save, report_folder, events_folder;
+  std::string arch, weights, strategy_name = "finetune", save, save_adapters, report_folder, events_folder;
   tl::StrategyOptions options;
   bool keep_best = false, augment = true;
   pictures.add_to(app);
@@ -58,6 +61,16 @@ int main(int argc, char** argv) {
   app.add_option("--surgical-stages", options.surgical_stages, "surgical: stages besides the head that learn")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  app.add_option("--rank", options.lora.rank, "lora: of the change to each weight")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--lora-alpha", options.lora.alpha, "lora: the change counts alpha / rank times")
+      ->capture_default_str();
+  app.add_option("--adapter-width", options.adapter_width, "adapters: width of each")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--targets", options.targets,
+                 "lora, adapters: glob of the modules that get one, such as \"blocks.[3-6].**\"; all unless given");
   app.add_option("--alpha", options.alpha, "wise_ft: share of the fine-tuned weights")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
@@ -77,6 +90,8 @@ int main(int argc, char** argv) {
   app.add_option("--feature-cache-dir", options.cache.folder, "folder for --feature-cache disk, for later runs too");
   app.add_flag("--keep-best", keep_best, "save the best epoch instead of the last");
   app.add_option("--save", save, "file for the trained network");
+  app.add_option("--save-adapters", save_adapters,
+                 "file for what was trained alone; predict_images takes it beside the weights that were trained on");
   app.add_option("--checkpoint", options.checkpoint, "file to write after each epoch, and to go on from");
   app.add_option("--report", report_folder, "folder for report.html and the logs");
   app.add_option("--tensorboard", events_folder, "folder for TensorBoard's event files, written after each epoch");
@@ -130,6 +145,7 @@ int main(int argc, char** argv) {
     const tl::FitResult result = tl::train_with_strategy(strategy, model, train, validation, options);
     const int64_t peak_bytes = tl::memory_stats().peak_bytes;
     if (!save.empty()) tl::models::save_image_model(save, *model.net, model.info);
+    if (!save_adapters.empty()) tl::models::save_image_adapters(save_adapters, *model.net, model.info);
     if (!report_folder.empty()) {
       tl::Loader checked(validation, {.batch = options.batch});
       const auto evaluation = tl::evaluate(*model.net, checked, static_cast<int64_t>(model.info.classes.size()));

@@ -12,12 +12,14 @@
 int main(int argc, char** argv) {
   CLI::App app("Predicts the classes of pictures.", "predict_images");
   example::CommonOptions common;
-  std::string model, arch;
+  std::string model, arch, adapters;
   std::vector<std::string> images;
   bool all_logits = false;
   app.add_option("model", model, "model file")->required();
   app.add_option("images", images, "pictures")->required();
   app.add_option("--arch", arch, "architecture, if the file does not say it");
+  app.add_option("--adapters", adapters,
+                 "file of finetune_images --save-adapters; the model is then the one that was trained on");
   app.add_flag("--logits", all_logits, "print all logits");
   common.add_to(app);
 
@@ -25,7 +27,9 @@ int main(int argc, char** argv) {
     const tl::Device device = common.apply();
     tl::require<tl::UsageError>(device.is_cpu() || common.device == "auto",
                                 "--device cuda: convolutions run on the CPU in this version");
-    tl::models::ImagePredictor predictor(model, arch);
+    tl::models::ImageModel loaded = tl::models::load_image_model(model, arch);
+    if (!adapters.empty()) tl::models::load_image_adapters(loaded, adapters);
+    tl::models::ImagePredictor predictor(std::move(loaded));
     const tl::Stopwatch watch;
     int64_t failed = 0;
     for (const auto& path : images) {

@@ -70,6 +70,8 @@
 #include "tl/train/report.inl"
 #include "tl/train/strategies.inl"
 #include "tl/train/tensorboard.inl"
+#include "tl/transfer/adapter_file.inl"
+#include "tl/transfer/adapters.inl"
 #include "tl/transfer/cache.inl"
 #include "tl/transfer/explain.inl"
 #include "tl/transfer/features.inl"

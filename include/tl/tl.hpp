@@ -74,6 +74,8 @@
 
 #include "tl/transfer/cache.hpp"
 #include "tl/transfer/explain.hpp"
+#include "tl/transfer/adapter_file.hpp"
+#include "tl/transfer/adapters.hpp"
 #include "tl/transfer/features.hpp"
 #include "tl/transfer/symmetric_eigen.hpp"
 #include "tl/transfer/transferability.hpp"

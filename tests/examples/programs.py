@@ -206,6 +206,21 @@ class Programs(unittest.TestCase):
         self.assertAlmostEqual(hits / 24, last_json(self.training)["val_accuracy"])
         self.assertEqual(len(lines[0]["logits"]), 2)
 
+    def test_adapters_predict_the_same_from_a_whole_file_and_beside_their_base(self):
+        pictures = sorted((self.root / "bars" / "val").glob("*/*.ppm"))
+        for strategy in (["lora", "--rank", 2], ["adapters", "--targets", "fc[12]"], ["bitfit"]):
+            whole, adapters = self.root / f"{strategy[0]}.safetensors", self.root / f"{strategy[0]}-only.safetensors"
+            result = last_json(run("finetune_images", self.root / "bars", "--weights", self.model, "--strategy", *strategy, "--epochs", 2,
+                                   "--no-augment", "--quiet", "--save", whole, "--save-adapters", adapters))
+            self.assertLess(adapters.stat().st_size, self.model.stat().st_size / 4)
+            one = run("predict_images", whole, *pictures, "--logits")
+            two = run("predict_images", self.model, "--adapters", adapters, *pictures, "--logits")
+            lines = [[json.loads(line) for line in done.stdout.strip().splitlines()][:-1] for done in (one, two)]
+            self.assertEqual(lines[0], lines[1])
+            hits = sum(line["class"] == pathlib.Path(line["file"]).parent.name for line in lines[0])
+            self.assertAlmostEqual(hits / 24, result["val_accuracy"])
+            self.assertIn("adapters alone", run("predict_images", adapters, pictures[0], expect=1).stderr)
+
     def test_one_broken_picture_does_not_stop_the_others(self):
         good = next((self.root / "bars" / "val" / "lying").glob("*.ppm"))
         done = run("predict_images", self.model, self.root / "bars" / "train" / "lying" / "broken.ppm", good, self.root / "none.png", expect=1)

@@ -207,6 +207,20 @@ inline Rows matrices() {
   product({0, 4}, {4, 3}, false, false), product({3, 0}, {0, 2}, false, false);
   product({130, 70}, {70, 150}, false, false, false), product({70, 130}, {150, 70}, true, true, false);
   product({130, 70}, {150, 70}, false, true, false), product({3, 65, 33}, {3, 65, 47}, true, false, false);
+  const auto sum = [&](const Shape& a, const Shape& b, bool tb, double alpha, bool gradcheck = true) {
+    const int64_t n = b[tb ? 0 : 1];
+    rows.push_back({tl::text("add_matmul ", a, " ", b, tb ? "T" : "", " by ", alpha),
+                    {smooth(a.with(-1, n)), smooth(a), smooth(b)},
+                    [=](const Tensors& x) { return tl::add_matmul(x[0], x[1], x[2], alpha, {.transpose_b = tb}); },
+                    [=](const Arrays& x) {
+                      const Array ab = reference::matmul(x[1], x[2], false, tb);
+                      return reference::zip(x[0], ab, [=](double c, double p) { return c + alpha * p; });
+                    },
+                    {.tolerance = 4e-6, .grad_tolerance = 2e-5, .gradcheck = gradcheck}});
+  };
+  sum({5, 7}, {7, 3}, false, 1), sum({5, 7}, {3, 7}, true, -0.5), sum({2, 3, 4}, {17, 4}, true, 2);
+  sum({2, 2, 3, 4}, {4, 5}, false, 2), sum({9, 1}, {1, 8}, false, 0.25), sum({0, 4}, {4, 3}, false, 2);
+  sum({130, 8}, {8, 150}, false, 2, false), sum({130, 70}, {150, 70}, true, 2, false);
   const auto dense = [&](const Shape& x, int64_t out, bool bias, bool gradcheck = true) {
     rows.push_back({tl::text("linear ", x, " to ", out, bias ? "" : " no bias"),
                     {smooth(x), smooth({out, x[-1]}).as_parameter(), bias ? smooth({out}).as_parameter() : none()},

@@ -74,6 +74,18 @@ inline const std::vector<Refusal>& refusals() {
          tl::matmul(t({2, 3}), t({3, 4}, DType::f64));
        },
        ErrorCode::dtype, "matmul: both sides must have one type, got f32 and f64"},
+      {"add_matmul to another shape",
+       [=] {
+         tl::add_matmul(t({2, 4}), t({2, 3}), t({3, 5}));
+       },
+       ErrorCode::shape,
+       "add_matmul: expected c [..., M, N], a [..., M, K] and b [K, N]; got [2, 4], [2, 3] and [3, 5]"},
+      {"add_matmul of batches",
+       [=] {
+         tl::add_matmul(t({2, 4}), t({2, 3}), t({2, 3, 4}));
+       },
+       ErrorCode::shape,
+       "add_matmul: expected c [..., M, N], a [..., M, K] and b [K, N]; got [2, 4], [2, 3] and [2, 3, 4]"},
       {"linear of the wrong width",
        [=] {
          tl::linear(t({2, 5}), t({3, 4}));

@@ -87,7 +87,7 @@ TEST_CASE("FR01: pretrained BatchNorm statistics stay with every strategy that k
   CHECK(statistics(*model.net) != before);
 }
 
-TEST_CASE("features leaves the backbone's bytes; the others change it, gradual from the head down") {
+TEST_CASE("features and adapters leave the backbone's bytes; the others change it, gradual from the head down") {
   for (const Strategy& strategy : strategies()) {
     CAPTURE(strategy.name);
     models::ImageModel model = small_model();
@@ -97,7 +97,8 @@ TEST_CASE("features leaves the backbone's bytes; the others change it, gradual f
     bool backbone_moved = false;
     for (const auto& [name, bytes] : before)
       if (!name.starts_with("linear")) backbone_moved |= after.at(name) != bytes;
-    CHECK(backbone_moved == (strategy.name != "features"));
+    CHECK(backbone_moved == (strategy.name != "features" && strategy.name != "lora" && strategy.name != "adapters"));
+    CHECK((after.size() > before.size()) == (strategy.name == "lora" || strategy.name == "adapters"));
     if (strategy.name == "gradual") {  // two epochs: the head, then the stage below
       CHECK(after.at("conv1.weight") == before.at("conv1.weight"));
       CHECK(after.at("layer3.2.conv2.weight") != before.at("layer3.2.conv2.weight"));
@@ -192,7 +193,8 @@ TEST_CASE("bad use is refused with a hint") {
   models::ImageModel model = small_model();
   const Data data(model.info.preprocess);
   CHECK_THROWS_WITH_AS(find_strategy("magic"),
-                       "strategy: expected one of scratch, features, finetune, lp_ft, gradual, surgical, wise_ft; got "
+                       "strategy: expected one of scratch, features, finetune, lp_ft, gradual, surgical, wise_ft, "
+                       "lora, adapters, bitfit, norms; got "
                        "\"magic\"",
                        UsageError);
   CHECK_THROWS_AS(train_with_strategy(Strategy{.name = "empty"}, model, data.train, data.validation), UsageError);

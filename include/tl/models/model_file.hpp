@@ -27,14 +27,24 @@ struct ImageModel {
 /// Loads a network from a file that tl wrote or weights/convert.py made.
 ///
 /// The file's metadata gives the architecture, unless `arch` names it; constants that the metadata gives are used
-/// (FR15), and what was frozen is frozen again. The head has as many classes as the file; a file without a head gets a
-/// fresh one with options.classes. Errors: IoError, FormatError; StateDictError when the weights do not fit, or when
-/// `arch` or the network of that name contradicts the file (activation, padding rule).
+/// (FR15), and what was frozen is frozen again; adapters are put on again (see save_adapters). The head has as many
+/// classes as the file; a file without a head gets a fresh one with options.classes. Errors: IoError, FormatError;
+/// StateDictError when the weights do not fit, or when `arch` or the network of that name contradicts the file
+/// (activation, padding rule).
 ImageModel load_image_model(const std::string& path, const std::string& arch = "", ModelOptions options = {});
 
-/// Writes the network, atomically: weights, buffers, info, and what is frozen.
+/// Writes the network, atomically: weights, buffers, info, adapters and what is frozen. One whose adapters were merged
+/// gives a plain file.
 /// Errors: IoError; UsageError when there are other than as many class names as logits.
 void save_image_model(const std::string& path, ImageClassifier& net, const ModelInfo& info, Metadata more = {});
+
+/// Writes what was trained alone (see save_adapters), with classes and preprocessing.
+/// Errors: those of save_adapters; UsageError when there are other than as many class names as logits.
+void save_image_adapters(const std::string& path, ImageClassifier& net, const ModelInfo& info);
+
+/// Puts what save_image_adapters wrote on the model whose weights it was trained on: a head of its size, adapters,
+/// classes and preprocessing. Errors: those of load_adapters. After an error the model may have a new head.
+void load_image_adapters(ImageModel& model, const std::string& path);
 
 }  // namespace models
 }  // namespace tl::inline TL_ABI

@@ -2,30 +2,18 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
+#include "tl/io/metadata.hpp"
 #include "tl/models/model_file.hpp"
 #include "tl/nn/freeze.hpp"
+#include "tl/transfer/adapter_file.hpp"
 
 namespace tl::inline TL_ABI {
 namespace models {
 namespace detail {
 
-using Json = nlohmann::json;
-
-/// Reads one metadata entry as JSON and hands it to `read`; anything wrong with it is a FormatError that names the key.
-template <class Read>
-void read_entry(const SafetensorsFile& file, const std::string& key, Read read) {
-  const auto found = file.metadata().find(key);
-  if (found == file.metadata().end()) return;
-  try {
-    read(Json::parse(found->second));
-  } catch (const Json::exception& error) {
-    throw FormatError(file.path(), "__metadata__ " + key, 8, error.what());
-  } catch (const UsageError& error) {
-    throw FormatError(file.path(), "__metadata__ " + key, 8, error.what());
-  }
-}
+using tl::detail::Json;
+using tl::detail::read_entry;
 
 TL_INLINE std::string lower(std::string text) {
   for (char& c : text)
@@ -71,11 +59,36 @@ TL_INLINE const Tensor& head_weight(ImageClassifier& net) {
   return nn::select_parameters(net, net.head_name() + ".weight").at(0).parameter->value();
 }
 
+/// Metadata for those who use the network: architecture, preprocessing and classes.
+TL_INLINE Metadata describe_use(ImageClassifier& net, const ModelInfo& info, std::string_view function) {
+  const int64_t classes = head_weight(net).size(0);
+  require<UsageError>(info.classes.empty() || static_cast<int64_t>(info.classes.size()) == classes, function, ": ",
+                      info.classes.size(), " class names for ", classes, " logits");
+  Metadata out{{"arch", info.arch}, {"preprocess", to_json(info.preprocess).dump()}};
+  if (!info.classes.empty()) out["classes"] = Json(info.classes).dump(-1, ' ', false, Json::error_handler_t::replace);
+  return out;
+}
+
+/// Reads what describe_use wrote; what the file does not say stays. Without a head the classes do not count.
+TL_INLINE void read_use(const SafetensorsFile& file, ModelInfo& info, bool has_head) {
+  read_entry(file, "preprocess", [&](const Json& json) { info.preprocess = preprocess_from(json, info.preprocess); });
+  read_entry(file, "classes", [&](const Json& json) { json.get_to(info.classes); });
+  if (!has_head) info.classes.clear();
+  if (!info.classes.empty() && static_cast<int64_t>(info.classes.size()) != info.options.classes)
+    throw FormatError(file.path(), "__metadata__ classes", 8,
+                      text(info.classes.size(), " names for ", info.options.classes, " classes"));
+}
+
 }  // namespace detail
 
 TL_INLINE ImageModel load_image_model(const std::string& path, const std::string& arch, ModelOptions options) {
   const SafetensorsFile file(path);
   ImageModel out;
+  if (const auto format = file.metadata().find("format");
+      format != file.metadata().end() && format->second == kAdapterFormat)
+    fail<StateDictError>(path,
+                         ": holds adapters alone. Hint: load the weights that they were trained on, then "
+                         "load_image_adapters (predict_images --adapters).");
   const auto named = file.metadata().find("arch");
   const std::string in_file = named == file.metadata().end() ? "" : named->second;
   require<StateDictError>(arch.empty() || in_file.empty() || arch == in_file, path, ": holds \"", in_file,
@@ -136,18 +149,12 @@ TL_INLINE ImageModel load_image_model(const std::string& path, const std::string
       net.replace_head(options.classes = shape[0]);
     }
   }
+  if (file.metadata().count("adapters")) attach_adapters(net, file);
   out.report = load_state_dict(net, file, load);
 
   out.info.options = options;
   out.info.preprocess = net.preprocess();
-  detail::read_entry(file, "preprocess", [&](const detail::Json& json) {
-    out.info.preprocess = detail::preprocess_from(json, out.info.preprocess);
-  });
-  detail::read_entry(file, "classes", [&](const detail::Json& json) { json.get_to(out.info.classes); });
-  if (head_weight.empty()) out.info.classes.clear();
-  if (!out.info.classes.empty() && static_cast<int64_t>(out.info.classes.size()) != options.classes)
-    throw FormatError(path, "__metadata__ classes", 8,
-                      text(out.info.classes.size(), " names for ", options.classes, " classes"));
+  detail::read_use(file, out.info, /*has_head=*/!head_weight.empty());
   detail::read_entry(file, "frozen",
                      [&](const detail::Json& json) { set_frozen_names(net, json.get<std::vector<std::string>>()); });
   return out;
@@ -155,16 +162,10 @@ TL_INLINE ImageModel load_image_model(const std::string& path, const std::string
 
 TL_INLINE void save_image_model(const std::string& path, ImageClassifier& net, const ModelInfo& info, Metadata more) {
   using detail::Json;
-  const int64_t classes = detail::head_weight(net).size(0);
-  require<UsageError>(info.classes.empty() || static_cast<int64_t>(info.classes.size()) == classes,
-                      "save_image_model: ", info.classes.size(), " class names for ", classes, " logits");
-  Metadata metadata = tied_names(net);
+  Metadata metadata = detail::describe_use(net, info, "save_image_model");
+  metadata.merge(tied_names(net));
   metadata.merge(more);
   metadata["format"] = "tl";
-  metadata["arch"] = info.arch;
-  metadata["preprocess"] = detail::to_json(info.preprocess).dump();
-  if (!info.classes.empty())
-    metadata["classes"] = Json(info.classes).dump(-1, ' ', false, Json::error_handler_t::replace);
   Json constants = {{"activation", net.activation()}};
   for (const auto& module : nn::named_modules(net)) {
     if (const auto* bn = dynamic_cast<const nn::BatchNorm2d*>(module.module)) constants["bn_eps"] = bn->config.eps;
@@ -172,8 +173,26 @@ TL_INLINE void save_image_model(const std::string& path, ImageClassifier& net, c
       constants["padding"] = conv->config.padding.same ? "same_tf" : "torch";
   }
   metadata["constants"] = constants.dump();
+  if (const auto adapters = describe_adapters(net); !adapters.empty()) metadata["adapters"] = adapters;
   if (const auto frozen = frozen_names(net); !frozen.empty()) metadata["frozen"] = Json(frozen).dump();
   write_safetensors(path, state_dict(net), metadata);
+}
+
+TL_INLINE void save_image_adapters(const std::string& path, ImageClassifier& net, const ModelInfo& info) {
+  save_adapters(path, net, detail::describe_use(net, info, "save_image_adapters"));
+}
+
+TL_INLINE void load_image_adapters(ImageModel& model, const std::string& path) {
+  ImageClassifier& net = *model.net;
+  const SafetensorsFile file(path);
+  const auto head = file.entries().find(net.head_name() + ".weight");
+  if (head != file.entries().end() && head->second.shape.rank() > 0 && head->second.shape[0] > 0 &&
+      head->second.shape[0] != model.info.options.classes) {
+    const nn::SkipInit skip;
+    net.replace_head(model.info.options.classes = head->second.shape[0]);
+  }
+  load_adapters(net, path);
+  detail::read_use(file, model.info, head != file.entries().end());
 }
 
 }  // namespace models

@@ -32,6 +32,9 @@ struct Conv2d : Module {
     return {.stride = config.stride, .padding = config.padding, .dilation = config.dilation, .groups = config.groups};
   }
 
+  /// The weight that it computes with: its own, or what an adapter makes of that.
+  Tensor acting_weight() const;
+
   Tensor forward(const Tensor& x) override;
   std::string describe() const override;
 

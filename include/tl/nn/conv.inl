@@ -11,7 +11,7 @@ namespace detail {
 
 /// The weight and bias of conv followed by bn's running statistics.
 TL_INLINE std::pair<Tensor, Tensor> fold(const Conv2d& conv, const BatchNorm2d& bn) {
-  const Tensor& w = conv.weight;
+  const Tensor w = conv.acting_weight();
   Tensor weight = Tensor::empty(w.shape(), w.dtype()), shift = Tensor::empty({w.size(0)}, w.dtype());
   visit_floating(w.dtype(), "fold", [&](auto type) {
     using T = typename decltype(type)::type;
@@ -38,10 +38,12 @@ TL_INLINE void pack(Conv2d& conv, const BatchNorm2d* bn, const Shape& x, DType d
     if (source.defined()) origin.emplace_back(source.storage().get(), source.content_version());
   };
   add(conv.weight), add(conv.bias);
+  if (Adapter* adapter = acting_adapter(conv, AdapterPlace::weight))
+    for (const NamedParameter& p : named_parameters(*adapter)) add(*p.parameter);
   if (bn) add(bn->weight), add(bn->bias), add(bn->running_mean), add(bn->running_var);
   if (conv.packed.origin == origin) return;
   const tl::detail::Aside aside;
-  auto [weight, bias] = bn ? fold(conv, *bn) : std::pair<Tensor, Tensor>(conv.weight, conv.bias);
+  auto [weight, bias] = bn ? fold(conv, *bn) : std::pair<Tensor, Tensor>(conv.acting_weight(), conv.bias);
   conv.packed = {pack_conv2d(x, dtype, weight, conv.options()), bias, std::move(origin)};
 }
 
@@ -51,11 +53,20 @@ bool wants_gradient(const Tensors&... tensors) {
   return grad_enabled() && (wants(tensors) || ...);
 }
 
+/// Whether something of the convolution itself learns.
+TL_INLINE bool learns(const Conv2d& conv) {
+  return wants_gradient(conv.weight, conv.bias) || (conv.adapter() && conv.adapter()->learns());
+}
+
+/// Whether something acts on what the convolution itself gives, before a norm or an activation follows.
+TL_INLINE bool is_cut(const Conv2d& conv) { return acting_adapter(conv, AdapterPlace::result) != nullptr; }
+
 TL_INLINE Tensor forward(Conv2d& conv, const Tensor& x, Activation activation, const Tensor& residual) {
-  const bool packs = conv.weight.value().device().is_cpu() && !wants_gradient(x, residual, conv.weight, conv.bias);
+  const bool packs = conv.weight.value().device().is_cpu() && !wants_gradient(x, residual) && !learns(conv);
   if (packs) pack(conv, nullptr, x.shape(), x.dtype());
   else conv.packed = {};
-  return conv2d_fused(x, conv.weight, conv.bias, residual, activation, conv.options(), conv.packed.weight);
+  return conv2d_fused(x, packs ? conv.weight.value() : conv.acting_weight(), conv.bias, residual, activation,
+                      conv.options(), conv.packed.weight);
 }
 
 inline bool is_fusible(Activation activation) {
@@ -66,7 +77,7 @@ inline bool is_fusible(Activation activation) {
 inline bool learns(const std::vector<ConvBn>& units, const Tensor& x, const Tensor& residual) {
   bool any = wants_gradient(x, residual);
   for (const auto& [conv, bn, activation] : units)
-    any = any || bn.training() || wants_gradient(conv.weight, conv.bias, bn.weight, bn.bias);
+    any = any || bn.training() || learns(conv) || wants_gradient(bn.weight, bn.bias);
   return any;
 }
 
@@ -75,7 +86,7 @@ inline Tensor learning_chain(const std::vector<ConvBn>& units, const Tensor& x, 
   std::vector<ChainUnit> chain;
   for (const auto& [conv, bn, activation] : units) {
     if (conv.bias.defined() || !is_fusible(activation)) return {};
-    chain.push_back({.weight = conv.weight,
+    chain.push_back({.weight = conv.acting_weight(),
                      .gamma = bn.weight,
                      .beta = bn.bias,
                      .running_mean = bn.running_mean,
@@ -136,19 +147,26 @@ TL_INLINE std::string Conv2d::describe() const {
   return out + (bias.defined() ? ")" : ", no bias)");
 }
 
+TL_INLINE Tensor Conv2d::acting_weight() const {
+  Adapter* const adapter = acting_adapter(*this, AdapterPlace::weight);
+  return adapter ? adapter->weight(weight) : weight.value();
+}
+
 TL_INLINE Tensor Conv2d::forward(const Tensor& x) { return detail::forward(*this, x, Activation::none, {}); }
 
 TL_INLINE Tensor conv_activation(Conv2d& conv, const Tensor& x, Activation activation, const Tensor& residual) {
-  Tensor y = detail::forward(conv, x, activation, residual);
+  Tensor y;
+  if (detail::is_cut(conv)) y = conv(x), y = activate(residual.defined() ? y + residual : y, activation);
+  else y = detail::forward(conv, x, activation, residual);
   observed(conv, y);
   return y;
 }
 
 TL_INLINE Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, Activation activation,
                          const Tensor& residual) {
-  const bool learns = detail::wants_gradient(x, residual, conv.weight, conv.bias, bn.weight, bn.bias);
+  const bool learns = detail::wants_gradient(x, residual, bn.weight, bn.bias) || detail::learns(conv);
   const bool fusible = detail::is_fusible(activation);
-  if (learns || bn.training() || !x.device().is_cpu()) {
+  if (learns || bn.training() || !x.device().is_cpu() || detail::is_cut(conv)) {
     Tensor y = bn.forward(conv(x), fusible ? activation : Activation::none, residual);
     if (!fusible) y = activate(y, activation);
     observed(bn, y);
@@ -161,7 +179,9 @@ TL_INLINE Tensor conv_bn(Conv2d& conv, BatchNorm2d& bn, const Tensor& x, Activat
 }
 
 TL_INLINE Tensor conv_bn_chain(const std::vector<ConvBn>& units, const Tensor& x, const Tensor& residual) {
-  if (!Observe::current()) {  // who looks at the layers inside sees each
+  const bool is_cut =
+      std::any_of(units.begin(), units.end(), [](const ConvBn& unit) { return detail::is_cut(unit.conv); });
+  if (!is_cut && !Observe::current()) {  // who looks at the layers inside sees each
     const auto fused = detail::learns(units, x, residual) ? detail::learning_chain : detail::folded_inverted_residual;
     if (Tensor y = fused(units, x, residual)) return y;
   }

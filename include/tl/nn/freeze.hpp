@@ -28,6 +28,17 @@ void freeze_all_but(nn::Module& net, std::string_view glob);
 /// ones are good. Returns how many there are.
 int64_t freeze_batch_norms(nn::Module& net);
 
+/// Normalisation-only tuning: unfreezes scale and shift of every BatchNorm and LayerNorm, while BatchNorm's statistics
+/// stay those that it has. After freeze_all_but(net, head) norms and head alone learn. Returns the number of tensors.
+/// Errors: UsageError for a network without norms. Paper: Frankle et al., "Training BatchNorm and only BatchNorm",
+/// 2021.
+int64_t unfreeze_norms(nn::Module& net);
+
+/// BitFit: unfreezes every bias, that of norms (BatchNorm's shift) among them, while statistics stay. After
+/// freeze_all_but(net, head) biases and head alone learn. Returns the number of tensors.
+/// Errors: UsageError for a network without biases. Paper: Ben Zaken et al., "BitFit", 2022.
+int64_t unfreeze_biases(nn::Module& net);
+
 /// Names of all frozen parameters and modules, for saving.
 std::vector<std::string> frozen_names(nn::Module& net);
 

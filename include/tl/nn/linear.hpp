@@ -5,6 +5,7 @@
 
 #include "tl/nn/init.hpp"
 #include "tl/nn/module.hpp"
+#include "tl/ops/elementwise.hpp"
 #include "tl/ops/index.hpp"
 #include "tl/ops/matmul.hpp"
 
@@ -30,7 +31,8 @@ struct Linear : Module {
   using Module::operator();
   /// activation(x weight^T + bias), in one kernel where nothing is learnt.
   Tensor operator()(const Tensor& x, Activation activation) {
-    Tensor y = run(x, activation);
+    Adapter* const adapter = acting_adapter(*this, AdapterPlace::result);
+    Tensor y = adapter ? activate(adapter->result(x, run(x, Activation::none)), activation) : run(x, activation);
     observed(*this, y);
     return y;
   }

@@ -43,10 +43,22 @@ class Parameter {
   FileLayout layout() const { return layout_; }
 
   bool frozen() const { return value_.defined() && !value_.requires_grad(); }
-  /// Freezing drops the gradient at once.
+  /// Freezing drops the gradient at once. Errors: UsageError for unfreezing what is held.
   void set_frozen(bool frozen) {
+    if (!frozen) require_free();
     value_.set_requires_grad(!frozen);
     if (frozen) value_.zero_grad();
+  }
+
+  /// Freezes it, and makes unfreezing an error that ends with `why`; null lets go, and leaves it frozen.
+  void hold_frozen(const char* why) {
+    if (why) set_frozen(true);
+    held_ = why;
+  }
+
+  /// Errors: UsageError while it is held.
+  void require_free() const {
+    if (held_) fail<UsageError>("unfreeze: a weight ", value_.shape(), " ", held_);
   }
 
   /// Makes this the same tensor as `other`: one value, one gradient, two names.
@@ -58,6 +70,7 @@ class Parameter {
  private:
   Tensor value_;
   FileLayout layout_ = FileLayout::same;
+  const char* held_ = nullptr;
 };
 
 /// A tensor that belongs to a module's state but is not trained, such as a running mean.
@@ -75,6 +88,7 @@ class Buffer {
 };
 
 class Module;
+class Adapter;
 
 /// Called with each module's result while it is set: features at any layer, a search for the first NaN.
 using Observer = FunctionRef<void(Module&, const Tensor&)>;
@@ -126,15 +140,20 @@ class Module {
 
   /// The result for a batch. Modules that take something else than one tensor offer a function of their own instead.
   virtual Tensor forward(const Tensor& x);
-  /// forward, seen by an observer: call modules this way.
-  Tensor operator()(const Tensor& x) {
-    Tensor y = forward(x);
-    observed(*this, y);
-    return y;
-  }
+  /// forward, changed by an adapter where there is one, and seen by an observer: call modules this way.
+  Tensor operator()(const Tensor& x);
 
   /// Parameters, buffers and modules by name, in order; TL_MEMBERS defines it.
   virtual std::vector<Member> members() = 0;
+  /// These, and the adapter that was put on this module.
+  std::vector<Member> members_and_adapter();
+
+  /// A small module that changes what this one computes. Null where there is none.
+  Adapter* adapter() const { return adapter_.get(); }
+  void set_adapter(std::shared_ptr<Adapter> adapter) {
+    tl::detail::Configuration::changed();
+    adapter_ = std::move(adapter);
+  }
 
   /// Name of the kind of module and its options, for printing.
   virtual std::string describe() const { return "Module"; }
@@ -177,7 +196,48 @@ class Module {
   friend class ModeScope;
   bool training_ = true;
   bool frozen_ = false;
+  std::shared_ptr<Adapter> adapter_;
 };
+
+/// What of its host an adapter changes.
+enum class AdapterPlace {
+  weight,  ///< the host computes with weight(own), so that its fused kernels run as ever
+  result,  ///< a result y for x becomes result(x, y)
+};
+
+/// A module on a host, a layer or a block, under the name of its kind: "layer1.0.conv1.lora.a" is a parameter like any
+/// other, in the host's stage and group, frozen and saved by name. transfer/adapters.hpp has the kinds and puts them
+/// on.
+class Adapter : public Module {
+ public:
+  /// Name of the kind.
+  virtual std::string kind() const = 0;
+  virtual AdapterPlace place() const = 0;
+
+  /// The weight in place of the host's own; differentiable in the adapter's parameters.
+  virtual Tensor weight(const Tensor& own) { return own; }
+  /// The result in place of the host's own y for x.
+  virtual Tensor result(const Tensor& /*x*/, const Tensor& y) { return y; }
+
+  /// A host's weight and bias.
+  struct Weights {
+    Tensor weight, bias;
+  };
+  /// The host's weights with the adapter in them; one that does not change is undefined. Without a weight: no weight
+  /// can hold the adapter.
+  virtual Weights merge(const Tensor& /*weight*/, const Tensor& /*bias*/) { return {}; }
+
+  /// Merged, it acts no more: the host's weights hold it, and `base` has those that changed, as they were.
+  bool merged() const { return base.weight.defined(); }
+  Weights base;
+
+  /// Whether something of it wants a gradient now.
+  bool learns();
+};
+
+/// The adapter that acts on this place of a module, or null.
+/// Errors: UsageError for a training step while it is merged.
+Adapter* acting_adapter(const Module& host, AdapterPlace place);
 
 /// While it lives, a network is in training or evaluation; afterwards each module is in the mode it had before.
 class ModeScope {

@@ -13,7 +13,7 @@ namespace detail {
 
 /// Calls visit(path, member) for everything inside `module`, depth first, in order.
 TL_INLINE void walk(Module& module, const std::string& prefix, FunctionRef<void(const std::string&, Member&)> visit) {
-  for (Member& member : module.members()) {
+  for (Member& member : module.members_and_adapter()) {
     const std::string path = prefix.empty() ? member.name : prefix + "." + member.name;
     visit(path, member);
     if (member.module) walk(*member.module, path, visit);
@@ -42,10 +42,40 @@ TL_INLINE Tensor Module::forward(const Tensor&) {
   fail<UsageError>(describe(), ": this module has no forward for a single tensor");
 }
 
+TL_INLINE Tensor Module::operator()(const Tensor& x) {
+  Tensor y = forward(x);
+  if (Adapter* adapter = acting_adapter(*this, AdapterPlace::result)) y = adapter->result(x, y);
+  observed(*this, y);
+  return y;
+}
+
+TL_INLINE std::vector<Member> Module::members_and_adapter() {
+  std::vector<Member> out = members();
+  if (adapter_ && !adapter_->merged()) out.push_back({adapter_->kind(), adapter_.get(), nullptr, nullptr});
+  return out;
+}
+
 TL_INLINE void Module::train(bool on) {
   set_training_flag(on);
-  for (Member& member : members())
+  for (Member& member : members_and_adapter())
     if (member.module) member.module->train(on);
+}
+
+TL_INLINE bool Adapter::learns() {
+  if (merged() || !grad_enabled()) return false;
+  for (const NamedParameter& p : named_parameters(*this))
+    if (!p.parameter->frozen()) return true;
+  return false;
+}
+
+TL_INLINE Adapter* acting_adapter(const Module& host, AdapterPlace place) {
+  Adapter* adapter = host.adapter();
+  if (!adapter) return nullptr;
+  if (adapter->merged() && host.training_flag() && grad_enabled())
+    fail<UsageError>(host.describe(), ": its ", adapter->kind(),
+                     " is merged into the weight, so that training would pass it over. Hint: unmerge(net) to train it "
+                     "further, remove_adapters(net) to keep the merged weights for good, net.eval() to predict.");
+  return !adapter->merged() && adapter->place() == place ? adapter : nullptr;
 }
 
 TL_INLINE ModeScope::ModeScope(Module& net, bool training) {
@@ -67,8 +97,10 @@ TL_INLINE ModeScope::~ModeScope() {
 }
 
 TL_INLINE void Module::set_frozen(bool frozen) {
+  if (!frozen)  // nothing is changed where something is held
+    for (const NamedParameter& p : named_parameters_with_aliases(*this)) p.parameter->require_free();
   set_frozen_flag(frozen);
-  for (Member& member : members()) {
+  for (Member& member : members_and_adapter()) {
     if (member.module) member.module->set_frozen(frozen);
     if (member.parameter) member.parameter->set_frozen(frozen);
   }

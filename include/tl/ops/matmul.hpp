@@ -14,6 +14,12 @@ struct MatmulOptions {
 /// Differentiable in both. PyTorch: torch.matmul, whose leading sizes may also broadcast.
 Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options = {});
 
+/// y = c + alpha a b in one pass, for a [..., M, K], b [K, N] (stored [N, K] with transpose_b) and c [..., M, N]; a is
+/// as it is stored. Differentiable in all. Errors: ShapeError, DTypeError, DeviceError; UsageError for transpose_a.
+/// PyTorch: torch.addmm.
+Tensor add_matmul(const Tensor& c, const Tensor& a, const Tensor& b, double alpha = 1,
+                  const MatmulOptions& options = {});
+
 /// y = activation(x weight^T + bias) for x [..., In], weight [Out, In], bias [Out] or undefined; y [..., Out].
 /// Where nothing wants a gradient the activation is part of the product, applied to rows that the cache still holds.
 /// `packed`, from pack_linear, stands for the numbers of a weight that does not learn, whose shape alone is then read.

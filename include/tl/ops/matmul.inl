@@ -9,11 +9,12 @@
 namespace tl::inline TL_ABI {
 namespace detail {
 
-/// C = op(A) op(B) for `batch` matrices side by side; b is shared by all of them when shared_b.
+/// C = alpha op(A) op(B) + beta C for `batch` matrices side by side; b is shared by all of them when shared_b.
 struct Product {
   int64_t batch, m, n, k;
   bool transpose_a, transpose_b;
   bool shared_a = false, shared_b = false;
+  double alpha = 1, beta = 0;
 
   /// With packed_b the numbers of b are not read. c may be f32 where a is bfloat16.
   void run(const Tensor& a, const Tensor& b, Tensor& c, const Tensor& bias = {},
@@ -31,6 +32,8 @@ struct Product {
                        .ldc = n};
       args.transpose_a = transpose_a;
       args.transpose_b = transpose_b;
+      args.alpha = static_cast<Wide<T>>(alpha);
+      args.beta = static_cast<Wide<T>>(beta);
       args.bias = bias.defined() ? bias.data<Wide<T>>() : nullptr;
       args.activation = activation;
       args.batch = batch;
@@ -61,7 +64,7 @@ struct Matmul {
   }
 
   Gradients backward(const Needs& needs, const Tensor& grad_y) const {
-    const auto& [batch, m, n, k, ta, tb, shared_a, shared_b] = product;
+    const auto& [batch, m, n, k, ta, tb, shared_a, shared_b, alpha, beta] = product;
     Gradients out(2);
     if (needs[0]) {  // grad_a = grad_y b^T, or its transpose b grad_y^T
       out[0] = Tensor::empty(shape_a, grad_y.dtype(), grad_y.device());
@@ -74,6 +77,41 @@ struct Matmul {
       const Tensor& kept = a.get(kName);
       if (!tb) Product{batch, k, n, m, !ta, false, false, false}.run(kept, grad_y, out[1]);
       else Product{batch, n, k, m, true, ta, false, false}.run(grad_y, kept, out[1]);
+    }
+    return out;
+  }
+};
+
+/// c + alpha a op(b) for one matrix b.
+struct AddMatmul {
+  static constexpr std::string_view kName = "add_matmul";
+  int64_t m, n, k;
+  bool transpose_b;
+  double alpha;
+  Kept a = {}, b = {};
+  Shape shape_a = {}, shape_b = {};
+
+  Tensor forward(const Needs& needs, const Tensor& c, const Tensor& x, const Tensor& y) {
+    Tensor out = c.clone();
+    Product{1, m, n, k, false, transpose_b, false, false, alpha, 1}.run(x, y, out);
+    if (needs[2]) a.keep(x);
+    if (needs[1]) b.keep(y);
+    shape_a = x.shape(), shape_b = y.shape();
+    return out;
+  }
+
+  Gradients backward(const Needs& needs, const Tensor& grad_y) const {
+    Gradients out(3);
+    if (needs[0]) out[0] = grad_y;
+    if (needs[1]) {
+      out[1] = Tensor::empty(shape_a, grad_y.dtype(), grad_y.device());
+      Product{1, m, k, n, false, !transpose_b, false, false, alpha}.run(grad_y, b.get(kName), out[1]);
+    }
+    if (needs[2]) {
+      out[2] = Tensor::empty(shape_b, grad_y.dtype(), grad_y.device());
+      const Tensor& kept = a.get(kName);
+      if (!transpose_b) Product{1, k, n, m, true, false, false, false, alpha}.run(kept, grad_y, out[2]);
+      else Product{1, n, k, m, true, false, false, false, alpha}.run(grad_y, kept, out[2]);
     }
     return out;
   }
@@ -156,6 +194,23 @@ TL_INLINE Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& o
   require<ShapeError>(same, "matmul: leading sizes must be equal, or b a single matrix; got ", a.shape(), " and ",
                       b.shape());
   return apply(detail::Matmul{{a.shape().product(0, a.rank() - 2), m, n, k, ta, tb}, result, {}, {}, {}, {}}, a, b);
+}
+
+TL_INLINE Tensor add_matmul(const Tensor& c, const Tensor& a, const Tensor& b, double alpha,
+                            const MatmulOptions& options) {
+  require<UsageError>(!options.transpose_a, "add_matmul: a cannot be transposed; give transpose(a)");
+  const int64_t k_of_b = b.rank() == 2 ? b.size(options.transpose_b ? 1 : 0) : -1;
+  const int64_t n = b.rank() == 2 ? b.size(options.transpose_b ? 0 : 1) : -1;
+  require<ShapeError>(a.rank() >= 2 && a.size(-1) == k_of_b && c.shape() == a.shape().with(-1, n),
+                      "add_matmul: expected c [..., M, N], a [..., M, K] and b [K, N]; got ", c.shape(), ", ",
+                      a.shape(), " and ", b.shape(), options.transpose_b ? " transposed" : "");
+  require<DTypeError>(c.dtype() == a.dtype() && a.dtype() == b.dtype(), "add_matmul: all must have one type, got ",
+                      c.dtype(), ", ", a.dtype(), " and ", b.dtype());
+  require<DeviceError>(c.device() == a.device() && a.device() == b.device(),
+                       "add_matmul: all must be on one device, got ", c.device(), ", ", a.device(), " and ",
+                       b.device());
+  const int64_t rows = a.shape().product(0, a.rank() - 1);
+  return apply(detail::AddMatmul{rows, n, k_of_b, options.transpose_b, alpha}, c, a, b);
 }
 
 TL_INLINE Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activation activation,

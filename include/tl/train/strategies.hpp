@@ -17,6 +17,7 @@
 #include "tl/data/dataset.hpp"
 #include "tl/models/model_file.hpp"
 #include "tl/train/fit.hpp"
+#include "tl/transfer/adapters.hpp"
 #include "tl/transfer/cache.hpp"
 #include "tl/transfer/unfreeze.hpp"
 
@@ -38,8 +39,11 @@ struct StrategyOptions {
   FeatureCacheOptions cache = {};        ///< of what the frozen part gives
   int64_t variants = 0;  ///< augmentations of each picture that are cached; 0: 4 for the head, no cache for the rest
   double alpha = 0.5;    ///< wise_ft: share of the fine-tuned weights
-  UnfreezePlan unfreeze = {};   ///< gradual; epochs_per_stage 0: by plateau
-  int64_t surgical_stages = 2;  ///< surgical: stages besides the head that learn
+  UnfreezePlan unfreeze = {};            ///< gradual; epochs_per_stage 0: by plateau
+  int64_t surgical_stages = 2;           ///< surgical: stages besides the head that learn
+  LoraOptions lora = {.windows = true};  ///< lora
+  int64_t adapter_width = 16;            ///< adapters: width of each bottleneck
+  std::string targets = {};     ///< lora, adapters: glob of their hosts; empty: all above the first stage, every block
   bool test_flips = false;      ///< validate on the mean of each picture and its mirror image
   double average = 0;           ///< see FitOptions
   int64_t patience = 0;         ///< see FitOptions
@@ -83,6 +87,8 @@ class TransferRun {
   const Objective& objective() const { return options_.objective ? *options_.objective : classification_; }
   /// Batches of one epoch.
   int64_t batches() const;
+  /// A batch of one black picture.
+  Tensor sample() const;
 
   /// A network of random weights in place of the pretrained ones.
   void start_from_scratch();
@@ -122,7 +128,7 @@ struct Strategy {
   bool pretrained = true;  ///< false: begins with random weights
 };
 
-/// scratch, features, finetune, lp_ft, gradual, surgical and wise_ft.
+/// scratch, features, finetune, lp_ft, gradual, surgical, wise_ft, lora, adapters, bitfit and norms.
 const std::vector<Strategy>& strategies();
 
 /// The strategy of this name. Errors: UsageError with all names.

@@ -2,6 +2,7 @@
 #pragma once
 #include <filesystem>
 
+#include "tl/core/glob.hpp"
 #include "tl/core/stopwatch.hpp"
 #include "tl/nn/freeze.hpp"
 #include "tl/nn/init.hpp"
@@ -115,6 +116,53 @@ TL_INLINE FitResult wise_ft(TransferRun& run) {
   return result;
 }
 
+/// The network stays as it is; the head and what `add` puts on it or unfreezes learn, all at one rate.
+template <class Add>
+FitResult tune_little(TransferRun& run, double rate, Add add) {
+  fit_head_first(run);
+  freeze_all_but(run.net(), run.net().head_name());
+  add(run.net());
+  return run.fine_tune({.rate = rate, .backbone_factor = 1, .layer_decay = 1, .freeze_norms = false});
+}
+
+TL_INLINE FitResult lora(TransferRun& run) {
+  const StrategyOptions& options = run.options();
+  return tune_little(run, 1e-3, [&](nn::Module& net) {
+    add_lora(net, options.targets.empty() ? "**" : options.targets, options.lora);
+    if (!options.targets.empty()) return;
+    // The first stage sees the largest maps: one there would cost most, and learn what all pictures have in common.
+    const auto stages = run.net().stages();
+    for (const auto& [host, module, adapter] : adapters_of(net))
+      for (const auto& glob : stages.front())
+        if (glob_covers(glob, host)) module->set_adapter(nullptr);
+  });
+}
+
+/// The residual blocks of tl's networks, by the names that their libraries give them.
+TL_INLINE std::string blocks_of(nn::Module& net) {
+  const auto modules = nn::named_modules(net);
+  for (const char* glob : {"blocks.*.*", "layer?.*"})
+    if (std::any_of(modules.begin(), modules.end(), [&](const auto& m) { return glob_match(glob, m.name); }))
+      return glob;
+  return "features.*";
+}
+
+TL_INLINE FitResult adapters(TransferRun& run) {
+  const std::string& targets = run.options().targets;
+  return tune_little(run, 1e-3, [&](nn::Module& net) {
+    add_bottlenecks(net, targets.empty() ? blocks_of(net) : targets, {.width = run.options().adapter_width},
+                    run.sample());
+  });
+}
+
+TL_INLINE FitResult bitfit(TransferRun& run) {
+  return tune_little(run, 1e-3, [](nn::Module& net) { unfreeze_biases(net); });
+}
+
+TL_INLINE FitResult norms(TransferRun& run) {
+  return tune_little(run, 1e-3, [](nn::Module& net) { unfreeze_norms(net); });
+}
+
 /// Errors: UsageError unless both views are of the same two classes or more, and all classes have training pictures.
 TL_INLINE void check_classes(const View& train, const View& validation) {
   const auto &names = train.data->classes(), &others = validation.data->classes();
@@ -145,6 +193,11 @@ TL_INLINE TransferRun::TransferRun(models::ImageModel& model, const View& train,
 
 TL_INLINE int64_t TransferRun::batches() const {
   return (static_cast<int64_t>(train_.indices.size()) + options_.batch - 1) / options_.batch;
+}
+
+TL_INLINE Tensor TransferRun::sample() const {
+  const Preprocess& input = train_.pipeline.preprocess();
+  return Tensor::zeros({1, input.size, input.size, input.channels()});
 }
 
 TL_INLINE FitOptions TransferRun::common() const {
@@ -268,6 +321,10 @@ TL_INLINE const std::vector<Strategy>& strategies() {
       {"gradual", "from the head down one more stage learns with each epoch (ULMFiT)", detail::gradual},
       {"surgical", "the head and the stages whose gradients are largest for their weights", detail::surgical},
       {"wise_ft", "lp_ft, then weights between before and after it: robust when data shift", detail::wise_ft},
+      {"lora", "head and changes of low rank to the layers above the first stage learn", detail::lora},
+      {"adapters", "head and a small network behind each block learn", detail::adapters},
+      {"bitfit", "head and biases (BatchNorm's shift) learn", detail::bitfit},
+      {"norms", "head and the norms' scale and shift learn, their statistics stay", detail::norms},
   };
   return all;
 }
