@@ -9,7 +9,9 @@ rows, and docs/measurements/*.svg the plots. Python's standard library is enough
 """
 
 import argparse
+import html
 import json
+import math
 import pathlib
 import re
 
@@ -19,6 +21,7 @@ PROGRAMS = ("peak", "gemm", "conv", "layers", "inference", "training", "frozen_s
             "finetune")
 NAMES = {"resnet18": "ResNet-18", "mobilenet_v2": "MobileNetV2", "efficientnet_lite0": "EfficientNet-Lite0",
          "resnet20": "CIFAR ResNet-20", "encoder": "text encoder"}
+FURTHER_NAMES = {"cifar_resnet20": "CIFAR ResNet-20", "lenet": "LeNet"}
 TITLES = {
     "peak": "Limits of the machine",
     "gemm": "Matrix products, M x N x K",
@@ -32,6 +35,16 @@ TITLES = {
     "loader": "Pictures",
     "finetune": "Fine-tuning from start to end",
 }
+DATA = {"hymenoptera_data": "ants and bees", "blood_cells_bccd": "blood cells", "magnetic_tile_defect": "magnetic tile",
+        "fashion-mnist": "Fashion-MNIST"}
+
+
+DATA_EFFICIENCY = (
+    "Accuracy after the last epoch over training pictures per class: mean and deviation over seeds, each of which draws its "
+    "own subset. A ratio says how many times more pictures, and seconds of a processor, a network from random weights takes "
+    "than the strategy on pretrained ones for the same accuracy: means interpolated over the logarithm of pictures, the "
+    "median and 5 to 95 % of a bootstrap over the seeds; ≥ where the fewest pictures that were tried already suffice, not "
+    "reached where the most do not. Two or three seeds make a rough bootstrap.")
 
 
 def machine_name(machine):
@@ -207,6 +220,120 @@ def plot(title, rows):
     return "\n".join(out + ["</svg>\n"])
 
 
+def data_name(row):
+    return DATA.get(row["name"], row["name"])
+
+
+def way_name(way):
+    strategy, network = way.split(" ", 1)
+    name, size = network.rsplit("@", 1)
+    return f"{strategy}, {(NAMES | FURTHER_NAMES).get(name, name)} at {size}"
+
+
+def accuracy_of(point):
+    spread = f" ± {100 * point['deviation']:.1f}" if point["seeds"] > 1 else ""
+    return f"{100 * point['accuracy']:.1f}{spread}"
+
+
+def curve_table(rows):
+    counts = sorted({point["per_class"] for row in rows for point in row["points"]})
+    out = []
+    for row in rows:
+        points = {point["per_class"]: point for point in row["points"]}
+        out.append((way_name(row["shape"]), *(accuracy_of(points[n]) if n in points else "" for n in counts)))
+    return table(("accuracy, %, by pictures per class", *map(str, counts)), out)
+
+
+def times_fewer(saving, what):
+    one = lambda value: f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+    estimate = saving[what]
+    if saving["bound"] == "<=":
+        return f"not reached (≤ {one(estimate['median'])})"
+    bound = "≥ " if saving["bound"] == ">=" else ""
+    return f"{bound}**{one(estimate['median'])}** ({one(estimate['low'])} to {one(estimate['high'])})"
+
+
+def savings_cells(saving):
+    return f"{100 * saving['accuracy']:.1f} %", times_fewer(saving, "pictures"), times_fewer(saving, "seconds")
+
+
+def savings_table(rows):
+    """For the accuracy of each point of a curve from scratch."""
+    return table(("", "from pretrained weights", "from random weights", "its pictures per class", "accuracy of both",
+                  "times fewer pictures", "times less time"),
+                 [(data_name(row), way_name(row["shape"]), way_name(saving["way"]), saving["per_class"], *savings_cells(saving))
+                  for row in rows for saving in row["savings"]])
+
+
+def best_savings_table(rows):
+    """Beside the rival that gets best, for its highest accuracy that the pretrained weights reach as well."""
+    out = []
+    for row in rows:
+        rival = max(row["savings"], key=lambda saving: saving["accuracy"])
+        alike = [saving for saving in row["savings"] if saving["way"] == rival["way"]]
+        reached = [saving for saving in alike if saving["bound"] != "<="] or alike
+        best = max(point["accuracy"] for point in row["points"])
+        out.append((data_name(row), way_name(row["shape"]), way_name(rival["way"]),
+                    f"{100 * best:.1f} % and {100 * rival['accuracy']:.1f} %", *savings_cells(reached[-1])))
+    return table(("", "from pretrained weights", "from random weights", "best of each", "at", "times fewer pictures",
+                  "times less time"), out)
+
+
+def curve_plot(title, rows):
+    """Accuracy over pictures per class, whose axis is logarithmic; bars are one deviation over the seeds."""
+    colours = ("#1d6fb8", "#2a9d8f", "#7a4fb5", "#c8553d", "#e09f3e", "#7d838d")
+    wide, height, left, right, top, bottom = 760, 380, 56, 250, 44, 44
+    points = [point for row in rows for point in row["points"]]
+    low_x, high_x = (math.log(f(point["per_class"] for point in points)) for f in (min, max))
+    low_y = math.floor(10 * min(point["accuracy"] - point["deviation"] for point in points)) / 10
+    x_of = lambda n: left + (math.log(n) - low_x) / max(high_x - low_x, 1e-9) * (wide - left - right)
+    y_of = lambda a: top + (1 - min(a, 1)) / max(1 - low_y, 1e-9) * (height - top - bottom)
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {height}" width="{wide}" height="{height}" '
+           'font-family="system-ui, sans-serif" font-size="11">',
+           f'<rect width="{wide}" height="{height}" fill="#ffffff"/>',
+           f'<text x="12" y="22" font-size="15" font-weight="600" fill="#1c1f24">{html.escape(title)}</text>']
+    for tenth in range(round(10 * low_y), 11):
+        y = y_of(tenth / 10)
+        out.append(f'<line x1="{left}" y1="{y:.1f}" x2="{wide - right}" y2="{y:.1f}" stroke="#e3e5e8"/>')
+        out.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#4a4f57">{10 * tenth} %</text>')
+    last = -math.inf
+    for n in sorted({point["per_class"] for point in points}):
+        if x_of(n) - last < 26:
+            continue
+        last = x_of(n)
+        out.append(f'<text x="{last:.1f}" y="{height - bottom + 18}" text-anchor="middle" fill="#4a4f57">{n:,}</text>')
+    out.append(f'<text x="{(left + wide - right) / 2}" y="{height - 8}" text-anchor="middle" fill="#1c1f24">'
+               'training pictures per class</text>')
+    for i, row in enumerate(rows):
+        colour, dash = colours[i % len(colours)], ' stroke-dasharray="5 4"' if row["shape"].startswith("scratch") else ""
+        at = [(x_of(point["per_class"]), point) for point in row["points"]]
+        line = " ".join(f"{x:.1f},{y_of(point['accuracy']):.1f}" for x, point in at)
+        out.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+        for x, point in at:
+            up, down = (y_of(point["accuracy"] + sign * point["deviation"]) for sign in (1, -1))
+            out.append(f'<line x1="{x:.1f}" y1="{up:.1f}" x2="{x:.1f}" y2="{down:.1f}" stroke="{colour}"/>')
+            out.append(f'<circle cx="{x:.1f}" cy="{y_of(point["accuracy"]):.1f}" r="3" fill="{colour}"/>')
+        y = top + 10 + 18 * i
+        out.append(f'<line x1="{wide - right + 16}" y1="{y}" x2="{wide - right + 40}" y2="{y}" stroke="{colour}" '
+                   f'stroke-width="2"{dash}/>')
+        out.append(f'<text x="{wide - right + 46}" y="{y + 4}" fill="#1c1f24">{html.escape(way_name(row["shape"]))}</text>')
+    return "\n".join(out + ["</svg>\n"])
+
+
+def data_efficiency_page(rows, folder):
+    """A section with a plot for each data set."""
+    times = sorted(row["time"] for row in rows)
+    page = ["", "## Data efficiency", "", DATA_EFFICIENCY, "", f"Measured {times[0]} to {times[-1]}.", ""]
+    for name in dict.fromkeys(row["name"] for row in rows):
+        some = [row for row in rows if row["name"] == name]
+        title = f"{data_name(some[0])[0].upper()}{data_name(some[0])[1:]}"
+        file = f"data_efficiency_{re.sub(r'[^a-z0-9]+', '_', name.lower())}.svg"
+        (folder / file).write_text(curve_plot(f"{title}: accuracy by training pictures", some))
+        page += [f"### {title}: {some[0]['classes']} classes, {some[0]['validation']:,} pictures to validate", "",
+                 f"![{title}](measurements/{file})", "", curve_table(some), "", savings_table(some), ""]
+    return page[:-1]
+
+
 def machine_line(machine):
     sets = ", ".join(machine["instruction_sets"])
     amx = "" if machine["amx"] else "; AMX is absent, and with it every row that needs it"
@@ -250,6 +377,9 @@ def write(results):
                 (folder / f"{name}.svg").write_text(plot(f"{TITLES[name]}, samples per second, {most} threads", drawn))
                 page += ["", f"![{TITLES[name]}](measurements/{name}.svg)"]
             page += ["", all_peers_table(rows[name])]
+    efficiency = programs.get("data_efficiency", [])
+    if efficiency:
+        page += data_efficiency_page(efficiency, folder)
     (ROOT / "docs" / "measurements.md").write_text("\n".join(page) + "\n")
 
     most = max((peak["threads"] for peak in known["peaks"]), default=1)
@@ -267,6 +397,11 @@ def write(results):
             alike = [row for row in some if row["precision"] == precision]
             if alike:
                 parts += [f"**{title}**, {precision} ({measured(alike)})", make(alike)]
+    if efficiency:
+        parts += ["**Pictures and time that pretrained weights save**, at the highest accuracy of a small network trained from "
+                  "scratch that they reach as well (median and 5 to 95 % over seeds; ≥: the fewest pictures tried suffice; "
+                  "curves in [docs/measurements.md](docs/measurements.md#data-efficiency))",
+                  best_savings_table([row for row in efficiency if row["savings"]])]
     readme = ROOT / "README.md"
     readme.write_text(replace_marked(readme.read_text(), "\n\n".join(parts)))
 

@@ -1,7 +1,10 @@
 """Runs every bench for a moment, without peers from Python, and the report on what they wrote. Usage: programs.py FOLDER"""
 
 import json
+import math
 import pathlib
+import random
+import struct
 import subprocess
 import sys
 import tempfile
@@ -17,6 +20,32 @@ def run(name, *arguments, expect=0):
     if done.returncode != expect:
         raise AssertionError(f"{name} {arguments} gave {done.returncode}, not {expect}:\n{done.stdout}\n{done.stderr}")
     return done
+
+
+def write_pictures(folder, each):
+    """Noise, dark in one class and bright in the other."""
+    for part in ("train", "val"):
+        for name, least in (("dark", 0), ("bright", 128)):
+            (folder / part / name).mkdir(parents=True)
+            for i in range(each):
+                pixels = random.Random(f"{part} {i}").choices(range(least, least + 128), k=3 * 30 * 30)
+                (folder / part / name / f"{i}.ppm").write_bytes(b"P6 30 30 255\n" + bytes(pixels))
+
+
+def write_lenet(path):
+    """A weight file of random numbers."""
+    shapes = {"conv1.weight": [6, 1, 5, 5], "conv1.bias": [6], "conv2.weight": [16, 6, 5, 5], "conv2.bias": [16],
+              "fc1.weight": [120, 400], "fc1.bias": [120], "fc2.weight": [84, 120], "fc2.bias": [84],
+              "fc3.weight": [10, 84], "fc3.bias": [10]}
+    header, data = {"__metadata__": {"arch": "lenet"}}, b""
+    for name, shape in shapes.items():
+        count = math.prod(shape)
+        values = struct.pack(f"<{count}f", *(random.Random(i).uniform(-0.2, 0.2) for i in range(count)))
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+        data += values
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
 class Benches(unittest.TestCase):
@@ -77,7 +106,34 @@ class Benches(unittest.TestCase):
         self.assertIsNone(row["peer"])
         self.assertIn("did not start", row["peers"][0]["error"])
 
+    def test_learning_curves_are_made_once(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            write_pictures(folder / "noise", 6)
+            write_lenet(folder / "lenet.safetensors")
+            arguments = [folder / "noise", "--weights", folder / "lenet.safetensors", "--transfer", "features,finetune",
+                         "--scratch", "lenet", "--seeds", 2, "--epochs", 2, "--least-steps", 1, "--threads", 1, "--quiet",
+                         "--runs", folder / "runs.jsonl", "--json", folder / "report.json", "--tsv", folder / "curves.tsv"]
+            run("bench_data_efficiency", *arguments, "--counts", "2,0")
+            runs = (folder / "runs.jsonl").read_text()
+            (folder / "runs.jsonl").write_text(runs + '{"data": "noise", "wa')  # as if it had been cut
+            self.assertEqual(len(runs.splitlines()), 3 * 2 * 2)
+            again = run("bench_data_efficiency", *arguments, "--counts", "2,100")  # more than there are: all
+            self.assertEqual((folder / "runs.jsonl").read_text(), runs + '{"data": "noise", "wa')
+            report = json.loads((folder / "report.json").read_text())
+            table = [line.split("\t") for line in (folder / "curves.tsv").read_text().splitlines()]
+        self.assertEqual(report, json.loads(again.stdout.strip().splitlines()[-1]))
+        self.assertEqual([row["shape"] for row in report["rows"]],
+                         ["features lenet@28", "finetune lenet@28", "scratch lenet@28"])
+        for row in report["rows"]:
+            self.assertEqual([(point["pictures"], point["seeds"]) for point in row["points"]], [(4, 2), (12, 2)])
+            self.assertEqual(len(row["savings"]), 0 if row["shape"].startswith("scratch") else 2)
+        self.assertEqual(report["rows"][0]["points"][1]["accuracy"], 1)
+        self.assertEqual([len(row) for row in table], [8] * 7)
+
     def test_bad_usage(self):
+        done = run("bench_data_efficiency", "/nonexistent", "--runs", "/dev/null", expect=1)
+        self.assertIn("/nonexistent", done.stderr)
         done = run("bench_inference", "--rounds", "0", expect=2)
         self.assertTrue(done.stderr.startswith("error: "), done.stderr)
 

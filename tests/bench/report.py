@@ -59,6 +59,25 @@ class Report(unittest.TestCase):
         job["rows"][0]["own"]["accuracy"] = 0.954
         self.assertIn("| EfficientNet-Lite0, 10 epochs | 2 | 60 s | 50 s |", self.write(job))
 
+    def test_learning_curves(self):
+        points = [{"per_class": n, "pictures": 2 * n, "seeds": 3, "accuracy": 1 - 0.4 / n, "deviation": 0.01, "seconds": n}
+                  for n in (1, 2, 100)]
+        half, full = ({"way": way, "per_class": 100, "accuracy": accuracy, "bound": bound,
+                       "pictures": {"median": 12.3, "low": 4.0, "high": 2000.4}, "seconds": {"median": 1.5, "low": 1, "high": 2}}
+                      for way, accuracy, bound in (("scratch lenet@28", 0.8, ""), ("scratch cifar_resnet20@48", 0.9, ">=")))
+        row = {"threads": 1, "precision": "f32", "classes": 2, "validation": 153, "time": "2026-01-01T00:00:00Z", "points": points}
+        readme = self.write({"program": "data_efficiency", "machine": MACHINE, "peaks": [], "rows": [
+            {**row, "name": "hymenoptera_data", "shape": "features efficientnet_lite0@224", "savings": [half, full]},
+            {**row, "name": "hymenoptera_data", "shape": "scratch lenet@28", "savings": []}]})
+        best = ("| ants and bees | features, EfficientNet-Lite0 at 224 | scratch, CIFAR ResNet-20 at 48 | 99.6 % and 90.0 % | 90.0 % | "
+                "≥ **12** (4.0 to 2,000) | ≥ **1.5** (1.0 to 2.0) |")
+        self.assertIn(best, readme)
+        self.assertNotIn("scratch, LeNet", readme)  # the weaker rival
+        page = (self.root / "docs/measurements.md").read_text()
+        self.assertIn("| scratch, LeNet at 28 | 60.0 ± 1.0 | 80.0 ± 1.0 | 99.6 ± 1.0 |", page)
+        self.assertIn("**12** (4.0 to 2,000)", page)
+        xml.dom.minidom.parse(str(self.root / "docs/measurements/data_efficiency_hymenoptera_data.svg"))
+
 
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1], verbosity=1)
