@@ -26,7 +26,7 @@ int main(int argc, char** argv) {
   example::PictureOptions pictures;
   std::string arch, weights, strategy_name = "finetune", save, save_adapters, report_folder, events_folder;
   tl::StrategyOptions options;
-  bool keep_best = false, augment = true;
+  bool keep_best = false, augment = true, find_lr = false;
   pictures.add_to(app);
   common.add_to(app);
   app.add_option("--arch", arch, "architecture, if the weights do not say it");
@@ -93,6 +93,7 @@ int main(int argc, char** argv) {
   app.add_option("--save-adapters", save_adapters,
                  "file for what was trained alone; predict_images takes it beside the weights that were trained on");
   app.add_option("--checkpoint", options.checkpoint, "file to write after each epoch, and to go on from");
+  app.add_flag("--find-lr", find_lr, "try rates instead of training, and suggest one for --lr; curve in --report");
   app.add_option("--report", report_folder, "folder for report.html and the logs");
   app.add_option("--tensorboard", events_folder, "folder for TensorBoard's event files, written after each epoch");
 
@@ -134,6 +135,24 @@ int main(int argc, char** argv) {
         {"seed", std::to_string(common.seed)},
         {"machine", example::machine()},
         {"tl", TL_VERSION_STRING}};
+    if (find_lr) {
+      const tl::RateCurve curve = example::find_rate(strategy, model, train, validation, options);
+      std::printf("%s", curve.to_string().c_str());
+      if (!report_folder.empty()) example::write_rate_curve(report_folder, curve, facts);
+      example::print_json({{"suggestion", example::number(curve.suggestion())},
+                           {"steepest", example::number(curve.steepest)},
+                           {"before_minimum", example::number(curve.before_minimum)},
+                           {"steps", curve.rates.size()},
+                           {"arch", model.info.arch},
+                           {"strategy", strategy_name},
+                           {"seed", common.seed}});
+      return 0;
+    }
+    tl::Report report{
+        .title = "Fine-tuning " + model.info.arch + " on " + std::filesystem::path(pictures.folder).filename().string(),
+        .facts = facts};
+    if (!report_folder.empty() && strategy.pretrained)
+      report.feature_maps.push_back(example::map_of(*model.net, validation, "before training"));
     std::optional<tl::EventWriter> events;
     if (!events_folder.empty()) {
       events.emplace(events_folder);
@@ -149,13 +168,11 @@ int main(int argc, char** argv) {
     if (!report_folder.empty()) {
       tl::Loader checked(validation, {.batch = options.batch});
       const auto evaluation = tl::evaluate(*model.net, checked, static_cast<int64_t>(model.info.classes.size()));
-      tl::Report report{.title = "Fine-tuning " + model.info.arch + " on " +
-                                 std::filesystem::path(pictures.folder).filename().string()};
-      report.facts = facts;
       report.warnings = data.warnings;
       for (const auto& broken : checked.broken()) report.warnings.push_back(broken.path + ": " + broken.error);
       report.runs = {{.name = strategy_name, .seeds = {result.log}}};
       example::describe_predictions(report, strategy_name, *data.val_data, evaluation);
+      report.feature_maps.push_back(example::map_of(*model.net, validation, "after training"));
       tl::write_report(report_folder, report);
       std::printf("report: %s/report.html\n", report_folder.c_str());
     }

@@ -15,6 +15,7 @@
 #include "tl/train/report.hpp"
 #include "tl/train/strategies.hpp"
 #include "tl/train/tensorboard.hpp"
+#include "tl/transfer/features.hpp"
 
 namespace example {
 
@@ -223,6 +224,7 @@ inline void describe_predictions(tl::Report& report, const std::string& run, con
   report.judged_run = run;
   report.classes = data.classes();
   report.confusion = evaluation.confusion;
+  report.calibration = {{"As trained", tl::reliability(evaluation.samples)}};
   std::vector<tl::SampleResult> wrong;
   for (const auto& sample : evaluation.samples)
     if (sample.truth != sample.predicted) wrong.push_back(sample);
@@ -233,6 +235,54 @@ inline void describe_predictions(tl::Report& report, const std::string& run, con
   const size_t step = std::max<size_t>(evaluation.samples.size() / kExamples, 1);
   for (size_t i = 0; i < evaluation.samples.size() && report.examples.size() < kExamples; i += step)
     report.examples.push_back(card_of(data, evaluation.samples[i]));
+}
+
+/// What the head gets to see of up to 500 pictures, spread evenly over a view, as a map.
+inline tl::FeatureMap map_of(tl::models::ImageClassifier& net, const tl::View& view, const std::string& title) {
+  constexpr size_t kMost = 500;
+  const size_t step = (view.indices.size() + kMost - 1) / kMost;
+  std::vector<int64_t> some;
+  for (size_t i = 0; i < view.indices.size(); i += step) some.push_back(view.indices[i]);
+  tl::Loader loader(tl::View(view.data, some, view.pipeline), {.batch = 16});
+  const tl::FeatureSet seen = tl::extract_features(net, loader, [&](const tl::Tensor& x) { return net.features(x); });
+  tl::FeatureMap map = tl::map_features(seen.x, seen.y);
+  map.title = title;
+  return map;
+}
+
+/// Tries rates for a strategy's last phase, on the network as its first phase leaves it.
+inline tl::RateCurve find_rate(const tl::Strategy& strategy, tl::models::ImageModel& model, const tl::View& train,
+                               const tl::View& validation, const tl::StrategyOptions& options) {
+  tl::RateCurve curve;
+  const tl::Strategy finder{
+      .name = "find_rate",
+      .run =
+          [&](tl::TransferRun& run) {
+            const bool decays = strategy.name == "finetune" || strategy.name == "gradual";
+            if (!strategy.pretrained) run.start_from_scratch();
+            else if (strategy.name == "features") tl::freeze_all_but(run.net(), run.net().head_name());
+            else if (options.head_first) run.train_head({.validated = false});
+            curve =
+                run.find_rate(decays ? tl::FineTunePhase() : tl::FineTunePhase{.backbone_factor = 1, .layer_decay = 1});
+            return tl::FitResult();
+          },
+      .pretrained = strategy.pretrained};
+  tl::train_with_strategy(finder, model, train, validation, options);
+  return curve;
+}
+
+/// Writes rate_finder.tsv and rate_finder.html.
+inline void write_rate_curve(const std::string& folder, const tl::RateCurve& curve,
+                             const std::vector<std::pair<std::string, std::string>>& facts) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  tl::require<tl::IoError>(!error, "cannot make the folder ", folder, ": ", error.message());
+  const auto write = [&](const char* name, const std::string& content) {
+    tl::write_atomically(folder + name, [&](tl::FileWriter& out) { out.write(content); });
+  };
+  write("/rate_finder.tsv", curve.to_tsv());
+  write("/rate_finder.html",
+        tl::render_html({.title = "Which learning rate to begin with", .facts = facts, .rate_curve = curve}));
 }
 
 /// The last epoch's measures as events, and how the weights are spread that learn.

@@ -59,6 +59,7 @@
 #include "tl/train/calibration.inl"
 #include "tl/train/checkpoint.inl"
 #include "tl/train/evaluate.inl"
+#include "tl/train/feature_map.inl"
 #include "tl/train/fit.inl"
 #include "tl/train/log.inl"
 #include "tl/train/metrics.inl"

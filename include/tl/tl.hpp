@@ -97,6 +97,7 @@
 #include "tl/train/calibration.hpp"
 #include "tl/train/checkpoint.hpp"
 #include "tl/train/evaluate.hpp"
+#include "tl/train/feature_map.hpp"
 #include "tl/train/fit.hpp"
 #include "tl/train/log.hpp"
 #include "tl/train/metrics.hpp"

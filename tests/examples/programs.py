@@ -165,6 +165,22 @@ class Programs(unittest.TestCase):
         self.assertIn("standing", page)
         self.assertIn("</html>", page)
 
+    def test_the_report_looks_into_the_run(self):
+        report = json.loads((self.root / "report" / "report.json").read_text())
+        after = report["feature_maps"][-1]
+        self.assertEqual((after["title"], len(after["points"])), ("after training", 24))
+        self.assertEqual(sum(bin["count"] for bin in report["calibration"][0]["bins"]), 24)
+
+    def test_find_lr_suggests_a_rate_and_writes_the_curve(self):
+        folder = self.root / "rates"
+        done = run("finetune_images", self.root / "bars", "--arch", "lenet", "--strategy", "scratch", "--no-augment", "--find-lr",
+                   "--report", folder, "--quiet")
+        result = last_json(done)
+        self.assertTrue(1e-6 < result["suggestion"] < 1, result)
+        lines = (folder / "rate_finder.tsv").read_text().splitlines()
+        self.assertEqual((lines[0], len(lines)), ("rate\tloss", result["steps"] + 1))
+        self.assertIn("</html>", (folder / "rate_finder.html").read_text())
+
     def test_event_files_hold_the_curves(self):
         events = read_events(self.root / "events")
         log = json.loads((self.root / "report" / "report.json").read_text())["runs"][0]["seeds"][0]["epochs"]

@@ -148,7 +148,7 @@ TEST_CASE("The page says what was run, side by side") {
   CHECK(contains(page, "642\u00A0MB"));
   CHECK(contains(page, "3,374,144"));
   CHECK(count_of(page, "<span class='best'>") == 1);
-  CHECK(count_of(page, "<figure class='card'><figcaption>") == 3);  // accuracy, loss, learning rate
+  CHECK(count_of(page, "<figure class='card'><figcaption>") == 4);  // accuracy, loss, learning rate, and by group
   CHECK(contains(page, "highest of the groups"));
 
   // ant: 3 of 4 found, nothing else called so; bee: all 4 found, 5 called so; the third class has no name and no sample
@@ -179,7 +179,8 @@ TEST_CASE("The page needs nothing but itself") {
   CHECK(count_of(page, "<img ") == count_of(page, "<img alt='"));
   CHECK(count_of(page, "<svg ") ==
         count_of(page, "role='img' aria-label='Accuracy") + count_of(page, "aria-label='Loss") +
-            count_of(page, "aria-label='Learning rate") + 2);  // two keys of the legend, hidden
+            count_of(page, "aria-label='Learning rate") + count_of(page, "aria-label='Rate of each group") +
+            2);  // two keys of the legend, hidden
 }
 
 TEST_CASE("Everything may be missing") {
@@ -288,6 +289,113 @@ TEST_CASE("A thousand epochs make no large file, and small rates have short labe
     epoch.peak_bytes = 12'345, epoch.rates = {{"all", 0.00012 + 1e-8 * static_cast<double>(epoch.epoch)}};
   CHECK(contains(tl::render_text({run}), "12\u00A0kB"));
   CHECK(contains(charts_of(tl::render_html({.runs = {run}})), ">1.25e-4</text>"));
+}
+
+TEST_CASE("What learns when: bars from the epochs in which a group had a rate") {
+  tl::RunSummary run = run_with("gradual", {0.5}, 4);
+  auto& epochs = run.seeds[0].epochs;
+  const double none = tl::kNoValue;
+  const double rest[] = {none, none, 1e-4, 1e-9};
+  const double early[] = {2e-5, none, none, 1e-5};
+  for (size_t e = 0; e < 4; ++e) {
+    epochs[e].rates = {{"fc", 1e-3},        {"fc (vectors)", 1e-3},    {"rest", rest[e]}, {"rest (vectors)", none},
+                       {"early", early[e]}, {"early (vectors)", 3e-5}, {"never", none}};
+    epochs[e].trainable_parameters = e < 2 ? 2562 : 4'000'000;
+  }
+  const std::string page = tl::render_html({.runs = {run}});
+  CHECK(first_flaw(page) == "");
+  const std::string section = page.substr(page.find("<h2>What learns when</h2>"));
+  CHECK(contains(section,
+                 "fc</th><td><span class='track' aria-hidden='true'><i style='left:0.0%;width:100.0%'></i></span>"
+                 "</td><td class='number'>1–4</td><td class='number'>1.00e-3</td>"));
+  CHECK(contains(section, "<i style='left:50.0%;width:50.0%'></i></span></td><td class='number'>3–4</td>"));
+  CHECK(contains(section, "<td class='number'>1, 4</td><td class='number'>2.00e-5</td>"));
+  CHECK(contains(section,
+                 "never</th><td><span class='track' aria-hidden='true'></span></td><td class='number'>never</td>"
+                 "<td class='number'>–</td>"));
+  CHECK_FALSE(contains(section, "fc (vectors)"));    // as its group in every epoch
+  CHECK_FALSE(contains(section, "rest (vectors)"));  // frozen throughout
+  CHECK(contains(section, "early (vectors)"));       // on its own
+  CHECK(contains(section, "<h3>Parameters that learn</h3>"));
+  CHECK(contains(section, ">1e-5</text>"));
+  CHECK_FALSE(contains(section, "1e-9"));  // too small for the chart
+  const std::string plain = tl::render_html({.runs = {run_with("a", {0.5}), run_with("b", {0.6})}, .judged_run = "a"});
+  CHECK(contains(plain, "<h2>What learns when of a</h2>"));
+  CHECK_FALSE(contains(plain, "Parameters that learn"));  // they do not change
+}
+
+TEST_CASE("The learning-rate finder's curve on a logarithmic axis") {
+  std::vector<double> rates, losses;
+  for (int i = 0; i < 60; ++i) {
+    rates.push_back(1e-6 * std::pow(10, i / 10.0));
+    losses.push_back(1 - 0.8 / (1 + std::pow(1e-3 / rates.back(), 2)) + (rates.back() > 0.1 ? rates.back() : 0));
+  }
+  tl::Report report{.rate_curve = tl::suggest_rate(rates, losses)};
+  const std::string page = tl::render_html(report);
+  CHECK(first_flaw(page) == "");
+  CHECK(contains(page, "<h2>Learning-rate finder</h2>"));
+  for (const char* label : {">1e-6<", ">1e-5<", ">1e-4<", ">1e-3<", ">0.01<", ">0.1<"}) CHECK(contains(page, label));
+  CHECK(contains(page, "<line class='mark'"));
+  const auto json = nlohmann::json::parse(tl::render_json(report))["rate_finder"];
+  CHECK(json["suggestion"].get<double>() == doctest::Approx(report.rate_curve->suggestion()));
+  CHECK(json["rates"].size() == 60);
+
+  report.rate_curve = tl::suggest_rate({1e-3, 1e-2, 1e-1}, {1, 2, 3});
+  const std::string rising = tl::render_html(report);
+  CHECK(first_flaw(rising) == "");
+  CHECK(contains(rising, "there is no suggestion"));
+  CHECK_FALSE(contains(rising, "<line class='mark'"));
+  report.rate_curve = tl::suggest_rate({0.5}, {tl::kNoValue});
+  CHECK(first_flaw(tl::render_html(report)) == "");
+}
+
+TEST_CASE("Calibration: bars where there are samples, and the words about them") {
+  std::vector<tl::SampleResult> samples;
+  for (int i = 0; i < 10; ++i) samples.push_back({i, 0, i < 7 ? 0 : 1, 0.9});
+  for (int i = 0; i < 10; ++i) samples.push_back({i, 0, i < 6 ? 0 : 1, 0.55});
+  tl::Report report{.judged_run = "x", .calibration = {{"as <trained>", tl::reliability(samples, 10)}}};
+  CHECK(report.calibration[0].second.expected_error == doctest::Approx(0.125));
+  CHECK(report.calibration[0].second.largest_error == doctest::Approx(0.2));
+  CHECK(std::isnan(report.calibration[0].second.brier));
+  const std::string page = tl::render_html(report);
+  CHECK(first_flaw(page) == "");
+  CHECK(contains(page, "<h3>as &lt;trained&gt;</h3>"));
+  CHECK(contains(page, "expected calibration error 12.5\u00A0%; on average 7.5 points too sure"));
+  CHECK(count_of(page, "<rect class='told'") == 2);
+  CHECK(contains(page, "<title>confidence 90.0\u00A0%, accuracy 70.0\u00A0%, 10 pictures</title>"));
+  const auto json = nlohmann::json::parse(tl::render_json(report))["calibration"][0];
+  CHECK(json["name"] == "as <trained>");
+  CHECK(json["bins"][8]["count"] == 10);
+  CHECK(json["bins"][0]["accuracy"].is_null());
+
+  report.calibration = {{"none", tl::reliability(std::span<const tl::SampleResult>())}};
+  CHECK_FALSE(contains(tl::render_html(report), "trusted"));
+  CHECK_THROWS_AS(tl::reliability(samples, 0), tl::UsageError);
+}
+
+TEST_CASE("Maps of features: a dot for each picture, in the colour of its class") {
+  tl::FeatureMap before{
+      .title = "before", .points = {{0, 0}, {1, 2}, {-3, 1}}, .labels = {0, 1, 1}, .shown = 0.5, .between = 0.25};
+  tl::FeatureMap after = before;
+  after.title = "after <training>";
+  tl::Report report{.classes = {"ant", "<bee>"}, .feature_maps = {before, after}};
+  const std::string page = tl::render_html(report);
+  CHECK(first_flaw(page) == "");
+  CHECK(count_of(page, "<svg class='map' viewBox") == 2);
+  CHECK(contains(page, "</svg>&lt;bee&gt;</span>"));
+  CHECK(contains(page, "<h3>after &lt;training&gt;</h3>"));
+  CHECK(contains(page, "classes explain 25\u00A0% of the variance; the picture shows 50\u00A0%"));
+  const auto json = nlohmann::json::parse(tl::render_json(report))["feature_maps"];
+  CHECK(json[1]["points"][1] == nlohmann::json{1.0, 2.0, 1});
+
+  for (int32_t c = 2; c < 40; ++c)
+    report.feature_maps[0].points.push_back({double(c), -double(c)}), report.feature_maps[0].labels.push_back(c);
+  report.feature_maps[1] = {.title = "one place", .points = {{1, 1}, {1, 1}}, .labels = {0, 7}};
+  const std::string many = tl::render_html(report);
+  CHECK(first_flaw(many) == "");
+  CHECK(contains(many, "</svg>24 other classes</span>"));
+  CHECK(count_of(many, "<svg class='map key'") == 17);
+  for (const char* part : {"nan", "inf"}) CHECK_FALSE(contains(many.substr(many.find("Where pictures lie")), part));
 }
 
 TEST_CASE("Hostile names stay text") {

@@ -4,9 +4,11 @@
 //     const Reliability after = reliability(test_logits, test_labels, {.temperature = temperature});
 #pragma once
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "tl/tensor/tensor.hpp"
+#include "tl/train/evaluate.hpp"
 #include "tl/train/metrics.hpp"
 
 namespace tl::inline TL_ABI {
@@ -39,6 +41,10 @@ struct ReliabilityOptions {
 /// temperature that is not above 0.
 /// Paper: Guo et al., "On calibration of modern neural networks", 2017. torchmetrics: MulticlassCalibrationError.
 Reliability reliability(const Tensor& logits, const Tensor& labels, const ReliabilityOptions& options = {});
+
+/// The same from the probabilities of the predicted classes alone, as evaluate() lists them: without negative_log and
+/// brier, which need those of the other classes. Errors: UsageError without bins.
+Reliability reliability(std::span<const SampleResult> samples, int64_t bins = 15);
 
 /// The temperature T with the least mean of -log softmax(logits / T)[label]: one number that makes all probabilities
 /// milder (T > 1) or bolder and changes no prediction. The mean is convex in 1 / T, so that its slope is bisected, over

@@ -40,17 +40,54 @@ inline void soften(std::vector<double>& row, double temperature) {
   for (double& value : row) value /= total;
 }
 
+/// Confidences and hits, by bins of confidence.
+class ReliabilitySums {
+ public:
+  explicit ReliabilitySums(int64_t bins) {
+    require<UsageError>(bins >= 1, "reliability: bins must be above 0, got ", bins);
+    bins_.resize(static_cast<size_t>(bins));
+  }
+
+  void add(double confidence, bool is_right) {
+    const auto count = static_cast<double>(bins_.size());
+    Bin& bin = bins_[static_cast<size_t>(std::clamp(std::ceil(confidence * count) - 1, 0.0, count - 1))];
+    bin.confidence.add(confidence);
+    bin.accuracy.add(is_right ? 1 : 0);
+  }
+
+  Reliability result() const {
+    const auto count = static_cast<double>(bins_.size());
+    Reliability out;
+    Mean error;
+    for (size_t b = 0; b < bins_.size(); ++b) {
+      const ReliabilityBin bin{.low = static_cast<double>(b) / count,
+                               .high = static_cast<double>(b + 1) / count,
+                               .count = std::llround(bins_[b].confidence.weight()),
+                               .confidence = bins_[b].confidence.value(),
+                               .accuracy = bins_[b].accuracy.value()};
+      out.bins.push_back(bin);
+      if (bin.count == 0) continue;
+      const double gap = std::abs(bin.accuracy - bin.confidence);
+      error.add(gap, static_cast<double>(bin.count));
+      if (better(gap, out.largest_error)) out.largest_error = gap;
+    }
+    out.expected_error = error.value();
+    return out;
+  }
+
+ private:
+  struct Bin {
+    Mean confidence, accuracy;
+  };
+  std::vector<Bin> bins_;
+};
+
 }  // namespace detail
 
 TL_INLINE Reliability reliability(const Tensor& logits, const Tensor& labels, const ReliabilityOptions& options) {
-  require<UsageError>(options.bins >= 1 && options.temperature > 0,
-                      "reliability: bins and temperature must be above 0, got ", options.bins, " and ",
+  require<UsageError>(options.temperature > 0, "reliability: the temperature must be above 0, got ",
                       options.temperature);
-  const auto count = static_cast<double>(options.bins);
-  struct Sums {
-    Mean confidence, accuracy;
-  };
-  std::vector<Sums> sums(static_cast<size_t>(options.bins));
+  detail::ReliabilitySums sums(options.bins);
   Mean negative_log, brier;
   detail::for_each_labelled(logits, labels, [&](std::vector<double>& row, size_t truth) {
     const auto predicted = static_cast<size_t>(std::max_element(row.begin(), row.end()) - row.begin());
@@ -60,28 +97,18 @@ TL_INLINE Reliability reliability(const Tensor& logits, const Tensor& labels, co
     double distance = 0;
     for (size_t c = 0; c < row.size(); ++c) distance += (row[c] - (c == truth)) * (row[c] - (c == truth));
     brier.add(distance);
-    const double at = std::ceil(row[predicted] * count) - 1;
-    Sums& bin = sums[static_cast<size_t>(std::clamp(at, 0.0, count - 1))];
-    bin.confidence.add(row[predicted]);
-    bin.accuracy.add(predicted == truth ? 1 : 0);
+    sums.add(row[predicted], predicted == truth);
   });
-
-  Reliability out{.negative_log = negative_log.value(), .brier = brier.value()};
-  Mean error;
-  for (size_t b = 0; b < sums.size(); ++b) {
-    const ReliabilityBin bin{.low = static_cast<double>(b) / count,
-                             .high = static_cast<double>(b + 1) / count,
-                             .count = std::llround(sums[b].confidence.weight()),
-                             .confidence = sums[b].confidence.value(),
-                             .accuracy = sums[b].accuracy.value()};
-    out.bins.push_back(bin);
-    if (bin.count == 0) continue;
-    const double gap = std::abs(bin.accuracy - bin.confidence);
-    error.add(gap, static_cast<double>(bin.count));
-    if (better(gap, out.largest_error)) out.largest_error = gap;
-  }
-  out.expected_error = error.value();
+  Reliability out = sums.result();
+  out.negative_log = negative_log.value();
+  out.brier = brier.value();
   return out;
+}
+
+TL_INLINE Reliability reliability(std::span<const SampleResult> samples, int64_t bins) {
+  detail::ReliabilitySums sums(bins);
+  for (const SampleResult& sample : samples) sums.add(sample.probability, sample.predicted == sample.truth);
+  return sums.result();
 }
 
 TL_INLINE double fit_temperature(const Tensor& logits, const Tensor& labels) {

@@ -7,8 +7,11 @@
 #include <vector>
 
 #include "tl/core/config.hpp"
+#include "tl/train/calibration.hpp"
+#include "tl/train/feature_map.hpp"
 #include "tl/train/log.hpp"
 #include "tl/train/metrics.hpp"
+#include "tl/train/rate_finder.hpp"
 
 namespace tl::inline TL_ABI {
 
@@ -45,7 +48,11 @@ struct Report {
   std::string judged_run = {};            ///< name of the run that all below belongs to
   std::vector<std::string> classes = {};  ///< names; a class without one is shown by its number
   std::optional<ConfusionMatrix> confusion = {};
-  std::vector<PictureCard> mistakes = {};  ///< the worst first
+  /// How far confidence is from accuracy, by name: "as trained", "after temperature scaling".
+  std::vector<std::pair<std::string, Reliability>> calibration = {};
+  std::vector<FeatureMap> feature_maps = {};  ///< such as before and after training; labels index `classes`
+  std::optional<RateCurve> rate_curve = {};   ///< the learning-rate finder's
+  std::vector<PictureCard> mistakes = {};     ///< the worst first
   std::vector<PictureCard> examples = {};
 };
 

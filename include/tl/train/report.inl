@@ -16,6 +16,7 @@
 #include "tl/train/report.hpp"
 #include "tl/train/report_chart.inl"
 #include "tl/train/report_html.inl"
+#include "tl/train/report_insight.inl"
 #include "tl/train/report_style.inl"
 
 namespace tl::inline TL_ABI {
@@ -47,23 +48,12 @@ inline std::string duration_text(const Spread& seconds) {
 
 inline std::string bytes_text(int64_t bytes) { return bytes > 0 ? format_bytes(bytes) : "–"; }
 
-inline std::string plural(int64_t count, const std::string& singular, const std::string& plural_form) {
-  return grouped(count) + ' ' + (count == 1 ? singular : plural_form);
-}
-
 /// "10" or, where seeds differ, "8–10".
 inline std::string epochs_text(const RunSummary& run) {
   const Spread epochs =
       spread_over(run.seeds, [](const RunLog& log) { return static_cast<double>(log.epochs.size()); });
   if (epochs.count == 0) return "–";
   return fixed(epochs.low, 0) + (epochs.low < epochs.high ? "–" + fixed(epochs.high, 0) : "");
-}
-
-/// A share as a bar; it repeats a number that stands beside it.
-inline std::string share_bar(double share) {
-  if (!std::isfinite(share)) return "";
-  return text("<span class='bar' aria-hidden='true'><i style='width:", fixed(100 * std::clamp(share, 0.0, 1.0), 1),
-              "%'></i></span>");
 }
 
 /// The page, section by section; each section is empty when the report has nothing for it.
@@ -83,7 +73,8 @@ class ReportPage {
         "<title>",
         title, "</title>\n<style>", kReportStyle, "</style>\n</head>\n<body>\n<main>\n<header>\n<h1>", title,
         "</h1>\n<p class='lede'>", html(report_.summary.empty() ? headline() : report_.summary), "</p>\n</header>\n",
-        tiles(), warnings(), facts(), runs(), curves(), confusion(), per_class(),
+        tiles(), warnings(), facts(), runs(), curves(), timeline(), rate_finder(), confusion(), per_class(),
+        calibration_section(report_.calibration, of_judged_run()), feature_maps(),
         pictures("The worst mistakes", "Wrong, and most certain of it.", report_.mistakes),
         pictures("Predictions", "", report_.examples), "<footer>Written by tl ", TL_VERSION_STRING,
         ". The numbers are in report.json and in one CSV file per run beside this page.</footer>\n"
@@ -112,25 +103,6 @@ class ReportPage {
     const auto i = static_cast<size_t>(c);
     return i < report_.classes.size() && !report_.classes[i].empty() ? report_.classes[i] : text("class ", c);
   }
-
-  static std::string heading(std::string_view title, const std::string& note = "") {
-    return text("<section>\n<h2>", title, "</h2>\n", note.empty() ? "" : "<p class='note'>" + note + "</p>\n");
-  }
-
-  /// What is too wide for a phone is moved sideways, with the keyboard too.
-  static std::string scrolling(std::string_view label, const std::string& content) {
-    return text("<div class='scroll' role='region' tabindex='0' aria-label='", label, "'>\n", content, "</div>\n");
-  }
-
-  static std::string table(std::string_view label, const std::vector<std::string>& columns,
-                           const std::vector<std::string>& number_columns, const std::string& rows) {
-    std::string head;
-    for (const auto& column : columns) head += text("<th scope='col'>", column, "</th>");
-    for (const auto& column : number_columns) head += text("<th scope='col' class='number'>", column, "</th>");
-    return scrolling(label, text("<table class='list'>\n<thead><tr>", head, "</tr></thead>\n<tbody>\n", rows,
-                                 "</tbody>\n</table>\n"));
-  }
-  static std::string number(const std::string& content) { return text("<td class='number'>", content, "</td>"); }
 
   bool has_several_seeds() const {
     return std::any_of(report_.runs.begin(), report_.runs.end(), [](const auto& run) { return run.seeds.size() > 1; });
@@ -225,17 +197,17 @@ class ReportPage {
 
   Chart measure_chart(const std::string& title, const std::string& note, bool is_share, double EpochRecord::*train,
                       double EpochRecord::*val) const {
-    Chart chart{title, note, is_share, {}};
+    Chart chart{.title = title, .note = note, .percent = is_share};
     for (const bool is_training : {true, false})  // validation is drawn above training
       for (size_t i = 0; i < drawn_.size(); ++i) {
         const auto measure = [&](const EpochRecord& epoch) { return epoch.*(is_training ? train : val); };
-        chart.lines.push_back({drawn_[i]->name, i, is_training, points_of(*drawn_[i], measure)});
+        chart.lines.push_back({drawn_[i]->name, text('c', i), is_training, points_of(*drawn_[i], measure)});
       }
     return chart;
   }
 
   Chart rate_chart() const {
-    Chart chart{"Learning rate", "", false, {}};
+    Chart chart{.title = "Learning rate"};
     bool has_groups = false;
     for (size_t i = 0; i < drawn_.size(); ++i) {
       std::vector<ChartPoint> points;
@@ -247,7 +219,7 @@ class ReportPage {
           has_groups |= spread.low < spread.high;
           points.push_back({static_cast<double>(epoch.epoch), spread.high, spread.low, spread.high});
         }
-      chart.lines.push_back({drawn_[i]->name, i, false, std::move(points)});
+      chart.lines.push_back({drawn_[i]->name, text('c', i), false, std::move(points)});
     }
     chart.note = has_groups ? "highest of the groups; shade down to the lowest" : "at the end of each epoch";
     return chart;
@@ -258,12 +230,8 @@ class ReportPage {
     for (const Chart& chart :
          {measure_chart("Accuracy", "higher is better", true, &EpochRecord::train_accuracy, &EpochRecord::val_accuracy),
           measure_chart("Loss", "lower is better", false, &EpochRecord::train_loss, &EpochRecord::val_loss),
-          rate_chart()}) {
-      ChartPainter painter(chart);
-      if (painter.is_empty()) continue;
-      figures += text("<figure class='card'><figcaption><h3>", chart.title, "</h3><span class='muted small'>",
-                      chart.note, "</span></figcaption>\n", painter.paint(), "</figure>\n");
-    }
+          rate_chart()})
+      figures += chart_figure(chart);
     if (figures.empty()) return "";
     std::string legend;
     if (drawn_.size() > 1)
@@ -280,6 +248,24 @@ class ReportPage {
         "<div class='legend'>\n", legend, key("", "validation"), key(" dashed", "training"),
         has_several_seeds() ? "<span class='muted'>Lines are means over seeds, shades their range.</span>\n" : "",
         "</div>\n<div class='charts'>\n", figures, "</div>\n</section>\n");
+  }
+
+  /// The run that the page's later sections are about; nullptr when there is none.
+  const RunSummary* judged() const {
+    for (const RunSummary& run : report_.runs)
+      if (run.name == report_.judged_run) return &run;
+    return best_ ? best_ : report_.runs.empty() ? nullptr : &report_.runs.front();
+  }
+
+  std::string timeline() const {
+    const RunSummary* run = judged();
+    return run ? timeline_section(*run, report_.runs.size() > 1 ? " of " + html(run->name, 60) : "") : "";
+  }
+
+  std::string rate_finder() const { return report_.rate_curve ? rate_finder_section(*report_.rate_curve) : ""; }
+
+  std::string feature_maps() const {
+    return feature_map_section(report_.feature_maps, [&](int64_t c) { return class_name(c); });
   }
 
   std::string confusion() const {
@@ -422,6 +408,36 @@ inline Json json_of(const ConfusionMatrix& matrix, const std::vector<std::string
           {"confusions", std::move(confusions)}};
 }
 
+inline Json json_of(const Reliability& reliability) {
+  Json bins = Json::array();
+  for (const ReliabilityBin& bin : reliability.bins)
+    bins.push_back({{"low", bin.low},
+                    {"high", bin.high},
+                    {"count", bin.count},
+                    {"confidence", bin.confidence},
+                    {"accuracy", bin.accuracy}});
+  return {{"expected_error", reliability.expected_error},
+          {"largest_error", reliability.largest_error},
+          {"negative_log", reliability.negative_log},
+          {"brier", reliability.brier},
+          {"bins", std::move(bins)}};
+}
+
+inline Json json_of(const FeatureMap& map) {
+  Json points = Json::array();
+  for (size_t i = 0; i < map.points.size(); ++i)
+    points.push_back({map.points[i][0], map.points[i][1], i < map.labels.size() ? map.labels[i] : -1});
+  return {{"title", map.title}, {"shown", map.shown}, {"between", map.between}, {"points", std::move(points)}};
+}
+
+inline Json json_of(const RateCurve& curve) {
+  return {{"rates", curve.rates},
+          {"losses", curve.losses},
+          {"steepest", curve.steepest},
+          {"before_minimum", curve.before_minimum},
+          {"suggestion", curve.suggestion()}};
+}
+
 inline Json json_of(const std::vector<PictureCard>& cards) {
   Json out = Json::array();
   for (const PictureCard& card : cards)
@@ -485,6 +501,12 @@ TL_INLINE std::string render_json(const Report& report) {
   Json out{{"title", report.title},       {"summary", report.summary}, {"facts", std::move(facts)},
            {"warnings", report.warnings}, {"runs", std::move(runs)},   {"judged_run", report.judged_run}};
   if (report.confusion) out["validation"] = detail::json_of(*report.confusion, report.classes);
+  if (report.rate_curve) out["rate_finder"] = detail::json_of(*report.rate_curve);
+  for (const auto& [name, reliability] : report.calibration) {
+    out["calibration"].push_back(detail::json_of(reliability));
+    out["calibration"].back()["name"] = name;
+  }
+  for (const FeatureMap& map : report.feature_maps) out["feature_maps"].push_back(detail::json_of(map));
   out["mistakes"] = detail::json_of(report.mistakes);
   out["examples"] = detail::json_of(report.examples);
   return detail::dump(out);

@@ -7,8 +7,10 @@
 #include <cstdio>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "tl/core/config.hpp"
+#include "tl/core/text.hpp"
 #include "tl/core/utf8.hpp"
 
 namespace tl::inline TL_ABI::detail {
@@ -74,6 +76,38 @@ inline std::string format_bytes(int64_t bytes) {
   const auto value = static_cast<double>(bytes);
   if (value < 1e6) return fixed(value / 1e3, 0) + "\u00A0kB";
   return value < 1e9 ? fixed(value / 1e6, 0) + "\u00A0MB" : fixed(value / 1e9, 2) + "\u00A0GB";
+}
+
+inline std::string plural(int64_t count, const std::string& singular, const std::string& plural_form) {
+  return grouped(count) + ' ' + (count == 1 ? singular : plural_form);
+}
+
+/// The begin of a section.
+inline std::string heading(std::string_view title, const std::string& note = "") {
+  return text("<section>\n<h2>", title, "</h2>\n", note.empty() ? "" : "<p class='note'>" + note + "</p>\n");
+}
+
+/// What is too wide for a phone is moved sideways, with the keyboard too.
+inline std::string scrolling(std::string_view label, const std::string& content) {
+  return text("<div class='scroll' role='region' tabindex='0' aria-label='", label, "'>\n", content, "</div>\n");
+}
+
+inline std::string table(std::string_view label, const std::vector<std::string>& columns,
+                         const std::vector<std::string>& number_columns, const std::string& rows) {
+  std::string head;
+  for (const auto& column : columns) head += text("<th scope='col'>", column, "</th>");
+  for (const auto& column : number_columns) head += text("<th scope='col' class='number'>", column, "</th>");
+  return scrolling(
+      label, text("<table class='list'>\n<thead><tr>", head, "</tr></thead>\n<tbody>\n", rows, "</tbody>\n</table>\n"));
+}
+
+inline std::string number(const std::string& content) { return text("<td class='number'>", content, "</td>"); }
+
+/// A share as a bar; it repeats a number that stands beside it.
+inline std::string share_bar(double share) {
+  if (!std::isfinite(share)) return "";
+  return text("<span class='bar' aria-hidden='true'><i style='width:", fixed(100 * std::clamp(share, 0.0, 1.0), 1),
+              "%'></i></span>");
 }
 
 }  // namespace tl::inline TL_ABI::detail

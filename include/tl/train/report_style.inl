@@ -7,7 +7,8 @@
 
 namespace tl::inline TL_ABI::detail {
 
-/// Runs that have a colour of their own, --c0 to --c7; the class c8 is for those that are not drawn.
+/// Runs that have a colour of their own, c0 to c7; c8 is for those that are not drawn. g0 to g11 are groups of
+/// parameters, from the head to the input.
 inline constexpr size_t kRunColours = 8;
 
 /// Colours of runs have a contrast of at least 4.5 to their background, so that names can be written in them. Text on
@@ -20,6 +21,7 @@ inline constexpr std::string_view kReportStyle = R"css(
   --hit: 31, 95, 214; --miss: 219, 78, 34;
   --c0: #1f5fd6; --c1: #c2410c; --c2: #0b766c; --c3: #8b32d9;
   --c4: #b4236a; --c5: #4a7a0d; --c6: #475569; --c7: #8a5a08;
+  --shade: 68% 43%;
 }
 @media screen and (prefers-color-scheme: dark) {
   :root {
@@ -28,6 +30,7 @@ inline constexpr std::string_view kReportStyle = R"css(
     --hit: 46, 98, 205; --miss: 190, 66, 28;
     --c0: #7aa7ff; --c1: #ff9d5c; --c2: #4fd1c0; --c3: #c39bff;
     --c4: #ff8ab8; --c5: #a8d45a; --c6: #b3bdcb; --c7: #e3b04b;
+    --shade: 85% 72%;
   }
 }
 * { box-sizing: border-box; }
@@ -81,9 +84,19 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 }
 .bar i { display: block; height: 100%; border-radius: 3px; background: var(--c, var(--accent)); }
 
+.track {
+  display: block; position: relative; height: 10px; min-width: 120px; border-radius: 5px; background: var(--track);
+  margin-top: 6px; overflow: hidden;
+}
+.track i { position: absolute; top: 0; bottom: 0; background: var(--c); border-radius: 5px; }
+
 .legend { display: flex; flex-wrap: wrap; gap: 4px 20px; font-size: .867rem; margin: 8px 0 14px; }
 .legend svg { width: 30px; height: 10px; margin-right: 6px; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 310px), 1fr)); gap: 14px; }
+.legend svg.map { width: 12px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 310px), 1fr)); gap: 14px; }
+.charts.pair { grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); }
+.charts.below { margin-top: 14px; }
+.charts .facts { grid-template-columns: 1fr; align-content: start; }
 .charts figure { display: flex; flex-direction: column; justify-content: space-between; }
 .charts svg { overflow: visible; display: block; width: 100%; height: auto; margin-top: 8px; }
 svg text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif; }
@@ -96,10 +109,17 @@ svg polyline, svg .key {
 svg circle { fill: var(--c); }
 svg .dashed circle { fill: var(--card); stroke: var(--c); stroke-width: 1.5; }
 svg polygon { fill: var(--c); opacity: .14; }
+svg .mark { stroke: var(--muted); stroke-width: 1.5; stroke-dasharray: 5 4; }
+svg.map path { fill: var(--c); stroke: var(--card); stroke-width: .6; opacity: .85; }
+svg .told { fill: var(--c0); } svg .count { fill: var(--muted); opacity: .6; } svg .gap { fill: var(--bad); opacity: .45; }
 svg .dashed polyline, svg .key.dashed { stroke-width: 1.5; stroke-dasharray: 2 4; }
 .c0 { --c: var(--c0); } .c1 { --c: var(--c1); } .c2 { --c: var(--c2); } .c3 { --c: var(--c3); }
 .c4 { --c: var(--c4); } .c5 { --c: var(--c5); } .c6 { --c: var(--c6); } .c7 { --c: var(--c7); }
 .c8 { --c: var(--muted); }
+.g0 { --c: hsl(215 var(--shade)); } .g1 { --c: hsl(231 var(--shade)); } .g2 { --c: hsl(248 var(--shade)); }
+.g3 { --c: hsl(264 var(--shade)); } .g4 { --c: hsl(280 var(--shade)); } .g5 { --c: hsl(297 var(--shade)); }
+.g6 { --c: hsl(313 var(--shade)); } .g7 { --c: hsl(330 var(--shade)); } .g8 { --c: hsl(346 var(--shade)); }
+.g9 { --c: hsl(3 var(--shade)); } .g10 { --c: hsl(19 var(--shade)); } .g11 { --c: hsl(35 var(--shade)); }
 
 .stack { display: grid; grid-template-columns: minmax(0, 1fr); gap: 14px; align-items: start; }
 .split { grid-template-columns: minmax(0, max-content) minmax(260px, 1fr); }
@@ -144,13 +164,14 @@ footer { margin-top: 44px; color: var(--muted); font-size: .867rem; }
   main { max-width: none; padding: 0; }
   h2, .note, .legend { break-after: avoid; }
   h2 { margin-top: 24px; }
-  figure, tr, .tiles, .facts, .warnings, .split .card { break-inside: avoid; }
+  figure, tr, dl, .tiles, .facts, .warnings, .split .card { break-inside: avoid; }
   .tiles { grid-template-columns: repeat(4, 1fr); }
   .charts { grid-template-columns: repeat(3, 1fr); }
+  .charts.pair { grid-template-columns: repeat(2, 1fr); }
   .split { grid-template-columns: max-content 1fr; }
   .pictures { grid-template-columns: repeat(6, 1fr); }
   .scroll { overflow: visible; }
-  .bar, .dot, .matrix td, .warnings, .pictures img { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
+  .bar, .track, .track i, .dot, .matrix td, .warnings, .pictures img { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 }
 )css";
 

@@ -17,6 +17,7 @@
 #include "tl/data/dataset.hpp"
 #include "tl/models/model_file.hpp"
 #include "tl/train/fit.hpp"
+#include "tl/train/rate_finder.hpp"
 #include "tl/transfer/adapters.hpp"
 #include "tl/transfer/cache.hpp"
 #include "tl/transfer/unfreeze.hpp"
@@ -99,6 +100,10 @@ class TransferRun {
   /// Trains what is not frozen, on augmented pictures. The caller's options win over the phase's.
   FitResult fine_tune(FineTunePhase phase = {});
 
+  /// The loss while the rate of the head rises from step to step and the other layers keep their ratio to it, as
+  /// fine_tune(phase) would train what is not frozen; the network is as before afterwards. See tl::find_rate.
+  RateCurve find_rate(const FineTunePhase& phase = {}, const RateFinderOptions& options = {});
+
   /// The relative gradient norm of each stage over `batches` batches; see relative_gradient_norms.
   std::vector<double> gradient_norms(int64_t batches = 8);
 
@@ -110,6 +115,7 @@ class TransferRun {
 
  private:
   FitOptions common() const;
+  optim::AdamW optimizer_of(const FineTunePhase& phase);
   FitResult fit_on(optim::Optimizer& optimizer, BatchSource& train, BatchSource* validation, const FitOptions& with);
 
   models::ImageModel& model_;

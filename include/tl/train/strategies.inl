@@ -242,6 +242,18 @@ TL_INLINE FitResult TransferRun::train_head(const HeadPhase& phase) {
   return result;
 }
 
+TL_INLINE optim::AdamW TransferRun::optimizer_of(const FineTunePhase& phase) {
+  const auto stages = net().stages();
+  const double head_rate = detail::chosen(options_.rate, phase.rate);
+  const double decay = detail::chosen(options_.layer_decay, phase.layer_decay);
+  double rate = head_rate * detail::chosen(options_.backbone_factor, phase.backbone_factor);
+  const auto factor = [&](size_t i) { return phase.stage_factors.empty() ? 1.0 : phase.stage_factors.at(i); };
+  std::vector<optim::GroupSpec> specs{{stages.back(), head_rate * factor(stages.size() - 1), options_.weight_decay}};
+  for (size_t i = stages.size() - 1; i-- > 0; rate *= decay)
+    specs.push_back({stages[i], rate * factor(i), options_.weight_decay});
+  return optim::AdamW(optim::without_decay_on_vectors(optim::param_groups(net(), specs)));
+}
+
 TL_INLINE FitResult TransferRun::fine_tune(FineTunePhase phase) {
   const auto stages = net().stages();
   const auto total = static_cast<int64_t>(stages.size());
@@ -255,15 +267,7 @@ TL_INLINE FitResult TransferRun::fine_tune(FineTunePhase phase) {
   if (phase.unfreeze) unfreeze_for(0, {});
   if (freeze_norms) freeze_batch_norms(net());
 
-  const double head_rate = detail::chosen(options_.rate, phase.rate);
-  const double decay = detail::chosen(options_.layer_decay, phase.layer_decay);
-  double rate = head_rate * detail::chosen(options_.backbone_factor, phase.backbone_factor);
-  const auto factor = [&](size_t i) { return phase.stage_factors.empty() ? 1.0 : phase.stage_factors.at(i); };
-  std::vector<optim::GroupSpec> specs{{stages.back(), head_rate * factor(stages.size() - 1), options_.weight_decay}};
-  for (size_t i = stages.size() - 1; i-- > 0; rate *= decay)
-    specs.push_back({stages[i], rate * factor(i), options_.weight_decay});
-  optim::AdamW optimizer(optim::without_decay_on_vectors(optim::param_groups(net(), specs)));
-
+  optim::AdamW optimizer = optimizer_of(phase);
   FitOptions with = common();
   with.epochs = detail::chosen(options_.epochs, phase.epochs);
   with.schedule = phase.schedule ? phase.schedule : optim::one_cycle(std::max<int64_t>(with.epochs * batches(), 1));
@@ -280,6 +284,16 @@ TL_INLINE FitResult TransferRun::fine_tune(FineTunePhase phase) {
   Loader source(train_, {.batch = options_.batch, .shuffle = true, .seed = options_.seed});
   Loader checked(validation_, {.batch = options_.batch});
   return fit_on(optimizer, source, &checked, with);
+}
+
+TL_INLINE RateCurve TransferRun::find_rate(const FineTunePhase& phase, const RateFinderOptions& options) {
+  Loader source(train_, {.batch = options_.batch, .shuffle = true, .seed = options_.seed});
+  optim::AdamW optimizer = optimizer_of(phase);
+  const auto frozen = frozen_names(net());
+  if (phase.freeze_norms && options_.freeze_norms) freeze_batch_norms(net());
+  RateCurve curve = tl::find_rate(net(), optimizer, source, objective(), options);
+  set_frozen_names(net(), frozen);
+  return curve;
 }
 
 TL_INLINE std::vector<double> TransferRun::gradient_norms(int64_t batches) {
