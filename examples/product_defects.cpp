@@ -7,9 +7,8 @@
 //
 // A mask of the defect may lie beside its picture, of the same name but .png. Masks only measure the maps.
 // Expected (seed 0, 474 pictures to learn from, 118 to ask about): accuracy 0.941, mean recall 0.929, the rarest defect
-// (26 pictures of fray) 0.833; for 61 % of the 77 masks the strongest evidence lies in the mask or within 15 pixels,
-// (16 % by chance), and the AUC over pixels is 0.835. Neighbours may show one tile, which makes the split kind; see
-// --group-regex.
+// (26 pictures of fray) 0.833; for 61 % of the 77 masks the strongest evidence lies in the mask or within 15 pixels
+// (16 % by chance); the AUC over pixels is 0.835. Neighbours may show one tile: a kind split, see --group-regex.
 #include "common/program.hpp"
 
 #include "common/localisation.hpp"
