@@ -1,5 +1,6 @@
 #include "runner/networks.hpp"
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -41,8 +42,23 @@ std::string name_of(Task task) {
   return "?";
 }
 
+/// Leaves the head, and what the way of tuning adds or unfreezes, to learn.
+void tune(tl::nn::Module& net, const std::string& head, const std::string& tuning, const tl::Tensor& sample) {
+  tl::freeze_all_but(net, head);
+  if (tuning == "lora") tl::add_lora(net, "**");
+  if (tuning == "ia3") tl::add_ia3(net, "**");
+  if (tuning == "norms") tl::unfreeze_norms(net);
+  if (tuning == "biases") tl::unfreeze_biases(net);
+  if (tuning != "bottleneck") return;
+  const auto modules = tl::nn::named_modules(net);
+  for (const char* glob : {"layers.*.output", "layers.*.down", "blocks.*.*", "layer?.*", "features.*"})
+    if (std::any_of(modules.begin(), modules.end(), [&](const auto& m) { return tl::glob_match(glob, m.name); }))
+      tl::add_bottlenecks(net, glob, {}, sample);
+}
+
 /// One call of what is measured, with everything that it needs; with `capture` recorded once and replayed.
-std::function<void()> prepare(const Network& network, Task task, int64_t batch, bool capture) {
+std::function<void()> prepare(const Network& network, Task task, const std::string& tuning, int64_t batch,
+                              bool capture) {
   struct State {
     std::unique_ptr<tl::nn::Module> net;
     tl::Tensor x, y;
@@ -83,6 +99,7 @@ std::function<void()> prepare(const Network& network, Task task, int64_t batch, 
       call();
     };
   if (task == Task::frozen_step) tl::freeze_all_but(*state->net, head);
+  if (tuning != "full") tune(*state->net, head, tuning, tl::slice(state->x, 0, 0, 1));
   const auto groups = tl::optim::param_groups(*state->net, 1e-3, 1e-4);
   if (text) state->optimizer = std::make_unique<tl::optim::AdamW>(groups);
   else state->optimizer = std::make_unique<tl::optim::Sgd>(groups, tl::optim::SgdOptions{.momentum = 0.9});
@@ -99,11 +116,15 @@ int network_program(int argc, char** argv, Task task, const std::string& about) 
   CLI::App app(about);
   ProgramOptions options;
   options.add_to(app);
-  std::string worker;
+  std::string worker, tuning = "full";
   int64_t batch = 0;
   bool capture = false;
   app.add_option("--batch", batch, "another batch size than 16, 1 and (CIFAR) 128")->check(CLI::PositiveNumber);
   app.add_flag("--capture", capture, "measure tl also as a peer of itself that records its work once and replays it");
+  if (task == Task::training)
+    app.add_option("--tuning", tuning, "what learns beside the head; ways other than full have no peer")
+        ->check(CLI::IsMember({"full", "lora", "bottleneck", "ia3", "norms", "biases"}))
+        ->capture_default_str();
   app.add_option("--worker", worker, "")->group("");  // how the program starts itself, one process for each case
   return example::run(app, argc, argv, [&] {
     if (!worker.empty()) {
@@ -112,11 +133,11 @@ int network_program(int argc, char** argv, Task task, const std::string& about) 
       for (const Network& network : networks())
         if (network.name == worker)
           return serve(capture ? "tl " TL_VERSION_STRING " captured" : "tl " TL_VERSION_STRING,
-                       [&] { return prepare(network, task, batch, capture); });
+                       [&] { return prepare(network, task, tuning, batch, capture); });
       tl::fail<tl::UsageError>("no network ", worker);
     }
 
-    const std::string program = name_of(task);
+    const std::string program = name_of(task) + (tuning == "full" ? "" : "_" + tuning);
     Comparison comparison = options.comparison(program);
     for (const Network& network : networks())
       for (const int64_t size : batch > 0 ? std::vector<int64_t>{batch} : network.batches)
@@ -130,6 +151,7 @@ int network_program(int argc, char** argv, Task task, const std::string& about) 
               "--batch", std::to_string(size), "--threads", std::to_string(threads), "--precision", options.precision};
           std::vector<Worker> workers;
           std::vector<std::string> own = {"/proc/self/exe", "--worker", network.name};
+          if (task == Task::training) own.insert(own.end(), {"--tuning", tuning});
           own.insert(own.end(), common.begin(), common.end());
           workers.emplace_back(own);
           if (capture) {
@@ -137,7 +159,7 @@ int network_program(int argc, char** argv, Task task, const std::string& about) 
             workers.emplace_back(own);
           }
           const auto add = [&](const std::string& script, const std::string& form) {
-            if (!options.wants_peer(form)) return;
+            if (!options.wants_peer(form) || tuning != "full") return;
             std::vector<std::string> arguments = {"--form", form, "--network", network.name, "--task", program};
             arguments.insert(arguments.end(), common.begin(), common.end());
             workers.emplace_back(options.peer_command(script, arguments));
