@@ -240,7 +240,7 @@ TEST_CASE("Hostile names become text that every reader takes") {
   CHECK(got[0].tag == "rate/\uFFFD\uFFFD\uFFFD <b>\uFFFD\uFFFD\uFFFD\uFFFDx");
   CHECK(got[1].tag == "value");
   CHECK(first(fields(first(got[2].value, 8)), 8) == "rate/\uFFFD\uFFFD\uFFFD <b>\uFFFD\n\uFFFD\uFFFDx");
-  CHECK(tl::detail::clean_utf8("Käfer, 甲虫, 🐞") == "Käfer, 甲虫, 🐞");
+  CHECK(tl::core_detail::clean_utf8("Käfer, 甲虫, 🐞") == "Käfer, 甲虫, 🐞");
 }
 
 TEST_CASE("What was flushed is there, a cut record harms nothing, and writers share a folder") {

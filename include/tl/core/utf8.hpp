@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-namespace tl::detail {
+namespace tl::core_detail {
 
 /// Length of the valid UTF-8 sequence at the front, whose letter goes to `letter`; 0 if there is none.
 inline size_t decode_utf8(std::string_view bytes, uint32_t& letter) {
@@ -44,4 +44,4 @@ inline std::string clean_utf8(std::string_view content, std::string_view keep = 
   return out;
 }
 
-}  // namespace tl::detail
+}  // namespace tl::core_detail

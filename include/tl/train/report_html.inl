@@ -21,9 +21,9 @@ inline std::string html(std::string_view content, size_t longest = 2000) {
   for (size_t letters = 0; !content.empty(); ++letters) {
     if (letters == longest) return out + "…";
     uint32_t letter = 0;
-    const size_t length = decode_utf8(content, letter);
+    const size_t length = core_detail::decode_utf8(content, letter);
     if (letter == '\n' || letter == '\t') out += ' ';
-    else if (length == 0 || is_harmful(letter)) out += "\uFFFD";
+    else if (length == 0 || core_detail::is_harmful(letter)) out += "\uFFFD";
     else if (letter == '&') out += "&amp;";
     else if (letter == '<') out += "&lt;";
     else if (letter == '>') out += "&gt;";

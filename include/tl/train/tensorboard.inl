@@ -99,7 +99,7 @@ inline ProtoMessage event() {
 
 /// tensorflow.Summary.Value with its tag alone.
 inline ProtoMessage summary_value(std::string_view tag) {
-  const std::string name = clean_utf8(tag);
+  const std::string name = core_detail::clean_utf8(tag);
   return ProtoMessage().bytes(1, name.empty() ? "value" : name);
 }
 
@@ -110,7 +110,7 @@ inline ProtoMessage text_value(std::string_view tag, std::initializer_list<int64
   ProtoMessage dims, tensor;
   for (const int64_t size : shape) dims.message(2, ProtoMessage().integer(1, size));
   tensor.integer(1, kString).message(2, dims);
-  for (const std::string_view item : texts) tensor.bytes(8, clean_utf8(item, "\n\t"));
+  for (const std::string_view item : texts) tensor.bytes(8, core_detail::clean_utf8(item, "\n\t"));
   const auto plugin = ProtoMessage().bytes(1, "text");
   return summary_value(tag).message(9, ProtoMessage().message(1, plugin).integer(4, kTensorClass)).message(8, tensor);
 }
