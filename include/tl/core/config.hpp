@@ -10,6 +10,8 @@
 //   header-only (default)  definitions live in the headers and are `inline`;
 //   compiled               TL_COMPILED is defined everywhere, the definitions are built once into tl::compiled
 //                          (or into one file of yours: define TL_COMPILED, include <tl/compiled.hpp>).
+// A virtual function that is defined outside of its class carries TL_INLINE inside, too: otherwise each translation unit
+// makes the class's table, and all that its functions refer to, whether it uses the class or not.
 // The inline ABI namespace turns a program that mixes the two into a link error instead of a riddle.
 #if defined(TL_COMPILED)
 #define TL_HEADER_ONLY 0

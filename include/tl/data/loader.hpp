@@ -53,11 +53,11 @@ class Loader final : public BatchSource {
  public:
   /// Errors: UsageError for a batch size below 1 or a view without samples.
   explicit Loader(View view, const LoaderOptions& options = {});
-  ~Loader() override;
+  TL_INLINE ~Loader() override;
 
-  int64_t batches() const override;
+  TL_INLINE int64_t batches() const override;
   int64_t samples() const override { return static_cast<int64_t>(view_->indices.size()); }
-  std::unique_ptr<BatchStream> epoch(int64_t epoch, int64_t first = 0) override;
+  TL_INLINE std::unique_ptr<BatchStream> epoch(int64_t epoch, int64_t first = 0) override;
 
   /// A pass over chosen places 0 ... samples() - 1 of the view in this order, `batch` at a time, with the augmentation
   /// of an epoch.
@@ -83,9 +83,9 @@ class TensorSource final : public BatchSource {
   /// x [N, ...] f32, y [N] i32. Errors: ShapeError when the numbers of samples differ; DTypeError.
   TensorSource(Tensor x, Tensor y, const LoaderOptions& options = {});
 
-  int64_t batches() const override;
+  TL_INLINE int64_t batches() const override;
   int64_t samples() const override { return x_.size(0); }
-  std::unique_ptr<BatchStream> epoch(int64_t epoch, int64_t first = 0) override;
+  TL_INLINE std::unique_ptr<BatchStream> epoch(int64_t epoch, int64_t first = 0) override;
 
  private:
   Tensor x_, y_;

@@ -8,16 +8,16 @@
 
 namespace tl::inline TL_ABI::detail {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
-inline Json json_of(const NamedValues& values) {
-  Json out = Json::array();  // a list of pairs: it keeps the order, and names that occur twice
+inline OrderedJson json_of(const NamedValues& values) {
+  OrderedJson out = OrderedJson::array();  // a list of pairs: it keeps the order, and names that occur twice
   for (const auto& [name, value] : values) out.push_back({name, value});
   return out;
 }
 
-inline Json json_of(const RunLog& log) {
-  Json epochs = Json::array();
+inline OrderedJson json_of(const RunLog& log) {
+  OrderedJson epochs = OrderedJson::array();
   for (const EpochRecord& e : log.epochs)
     epochs.push_back({{"epoch", e.epoch},
                       {"train_loss", e.train_loss},
@@ -37,6 +37,8 @@ inline Json json_of(const RunLog& log) {
 }
 
 /// NaN and infinity become null, bytes that are not UTF-8 become U+FFFD.
-inline std::string dump(const Json& json) { return json.dump(1, ' ', false, Json::error_handler_t::replace) + '\n'; }
+inline std::string dump(const OrderedJson& json) {
+  return json.dump(1, ' ', false, OrderedJson::error_handler_t::replace) + '\n';
+}
 
 }  // namespace tl::inline TL_ABI::detail

@@ -63,27 +63,28 @@ class MultiTask final : public Objective {
  public:
   /// Errors: UsageError for no task, a task of fewer than two classes, tables with other numbers of tasks.
   MultiTask(std::vector<Task> tasks, TaskLabels train, TaskLabels validation, const MultiTaskOptions& options = {});
-  ~MultiTask() override;
+  TL_INLINE ~MultiTask() override;
 
   const std::vector<Task>& tasks() const { return tasks_; }
   /// The columns [first, last) of the outputs that answer a task.
   std::pair<int64_t, int64_t> columns(size_t task) const { return {offsets_.at(task), offsets_.at(task + 1)}; }
   /// "task: class" for each output.
-  std::vector<std::string> output_names() const override;
+  TL_INLINE std::vector<std::string> output_names() const override;
   /// What each task's loss is multiplied by now.
   std::vector<double> weights() const;
 
   int64_t outputs() const override { return offsets_.back(); }
-  void check(const Tensor& output) const override;
-  std::vector<Tensor> targets(const Batch& batch) const override;
-  double divisor(const Batch& batch) const override;
-  Tensor loss(const Tensor& output, const std::vector<Tensor>& targets) const override;
-  Accuracy accuracy(const Tensor& output, const Batch& batch) const override;
-  Validation validate(nn::Module& net, BatchSource& source, const Forward& forward, Progress* progress) const override;
-  NamedValues extras() const override;
-  nn::Module* module() const override;
-  std::vector<optim::ParamGroup> groups() const override;
-  void after_batch(nn::Module& net, const Tensor& output, const Batch& batch) const override;
+  TL_INLINE void check(const Tensor& output) const override;
+  TL_INLINE std::vector<Tensor> targets(const Batch& batch) const override;
+  TL_INLINE double divisor(const Batch& batch) const override;
+  TL_INLINE Tensor loss(const Tensor& output, const std::vector<Tensor>& targets) const override;
+  TL_INLINE Accuracy accuracy(const Tensor& output, const Batch& batch) const override;
+  TL_INLINE Validation validate(nn::Module& net, BatchSource& source, const Forward& forward,
+                                Progress* progress) const override;
+  TL_INLINE NamedValues extras() const override;
+  TL_INLINE nn::Module* module() const override;
+  TL_INLINE std::vector<optim::ParamGroup> groups() const override;
+  TL_INLINE void after_batch(nn::Module& net, const Tensor& output, const Batch& batch) const override;
 
  private:
   struct State;  // what is learnt about the balance

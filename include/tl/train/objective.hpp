@@ -70,12 +70,13 @@ class Classification final : public Objective {
       : classes_(classes), options_(std::move(options)) {}
 
   int64_t outputs() const override { return classes_; }
-  void check(const Tensor& output) const override;
-  std::vector<Tensor> targets(const Batch& batch) const override;
-  double divisor(const Batch& batch) const override;
-  Tensor loss(const Tensor& output, const std::vector<Tensor>& targets) const override;
-  Accuracy accuracy(const Tensor& output, const Batch& batch) const override;
-  Validation validate(nn::Module& net, BatchSource& source, const Forward& forward, Progress* progress) const override;
+  TL_INLINE void check(const Tensor& output) const override;
+  TL_INLINE std::vector<Tensor> targets(const Batch& batch) const override;
+  TL_INLINE double divisor(const Batch& batch) const override;
+  TL_INLINE Tensor loss(const Tensor& output, const std::vector<Tensor>& targets) const override;
+  TL_INLINE Accuracy accuracy(const Tensor& output, const Batch& batch) const override;
+  TL_INLINE Validation validate(nn::Module& net, BatchSource& source, const Forward& forward,
+                                Progress* progress) const override;
 
  private:
   int64_t classes_;

@@ -100,8 +100,7 @@ TL_INLINE FitResult surgical(TransferRun& run) {
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return norms[a] > norms[b]; });
   const auto stages = run.net().stages();
-  const auto keep =
-      static_cast<size_t>(std::clamp<int64_t>(run.options().surgical_stages, 1, run.net().stages().size()));
+  const auto keep = static_cast<size_t>(std::clamp<int64_t>(run.options().surgical_stages, 1, std::ssize(stages)));
   for (size_t rank = keep; rank < order.size(); ++rank)
     for (const auto& glob : stages[order[rank]]) freeze(run.net(), glob);
   return run.fine_tune({.backbone_factor = 1, .layer_decay = 1});

@@ -44,10 +44,10 @@ class Lora : public nn::Adapter {
 
   std::string kind() const override { return "lora"; }
   nn::AdapterPlace place() const override { return place_; }
-  Tensor weight(const Tensor& own) override;
-  Tensor result(const Tensor& x, const Tensor& y) override;
-  Weights merge(const Tensor& weight, const Tensor& bias) override;
-  std::string describe() const override;
+  TL_INLINE Tensor weight(const Tensor& own) override;
+  TL_INLINE Tensor result(const Tensor& x, const Tensor& y) override;
+  TL_INLINE Weights merge(const Tensor& weight, const Tensor& bias) override;
+  TL_INLINE std::string describe() const override;
 
  private:
   nn::AdapterPlace place_;
@@ -72,8 +72,8 @@ class Bottleneck : public nn::Adapter {
 
   std::string kind() const override { return "bottleneck"; }
   nn::AdapterPlace place() const override { return nn::AdapterPlace::result; }
-  Tensor result(const Tensor& x, const Tensor& y) override;
-  std::string describe() const override;
+  TL_INLINE Tensor result(const Tensor& x, const Tensor& y) override;
+  TL_INLINE std::string describe() const override;
 };
 
 /// A factor for each output of a layer, 1 at first: y = scale * (W x + bias).
@@ -87,9 +87,9 @@ class Ia3 : public nn::Adapter {
 
   std::string kind() const override { return "ia3"; }
   nn::AdapterPlace place() const override { return place_; }
-  Tensor weight(const Tensor& own) override;
-  Tensor result(const Tensor& x, const Tensor& y) override;
-  Weights merge(const Tensor& weight, const Tensor& bias) override;
+  TL_INLINE Tensor weight(const Tensor& own) override;
+  TL_INLINE Tensor result(const Tensor& x, const Tensor& y) override;
+  TL_INLINE Weights merge(const Tensor& weight, const Tensor& bias) override;
   std::string describe() const override { return "Ia3"; }
 
  private:

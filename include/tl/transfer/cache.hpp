@@ -107,7 +107,7 @@ class CachedSource final : public BatchSource {
   /// Errors: as Loader; UsageError for fewer variants than 1, and for disk with transforms of your own that
   /// options.own_steps does not name.
   CachedSource(FeatureCache& cache, View view, const LoaderOptions& options = {}, int64_t variants = 1);
-  ~CachedSource() override;
+  TL_INLINE ~CachedSource() override;
   CachedSource(const CachedSource&) = delete;
   CachedSource& operator=(const CachedSource&) = delete;
 
@@ -115,7 +115,7 @@ class CachedSource final : public BatchSource {
   int64_t samples() const override { return loader_.samples(); }
   /// Computes first what is to be kept for this epoch and is not there yet.
   /// Errors: IoError when a file cannot be written. A file that is damaged or not ours is made anew, with a warning.
-  std::unique_ptr<BatchStream> epoch(int64_t epoch, int64_t first = 0) override;
+  TL_INLINE std::unique_ptr<BatchStream> epoch(int64_t epoch, int64_t first = 0) override;
 
   /// Does now what the pass over an epoch would do first.
   void fill(int64_t epoch = 0);
