@@ -19,6 +19,7 @@
 #include "common/program.hpp"
 
 #include "common/pictures.hpp"
+#include "common/regularize.hpp"
 
 int main(int argc, char** argv) {
   CLI::App app("Teaches a pretrained image network new classes.", "finetune_images");
@@ -27,8 +28,10 @@ int main(int argc, char** argv) {
   std::string arch, weights, strategy_name = "finetune", save, save_adapters, report_folder, events_folder;
   tl::StrategyOptions options;
   bool keep_best = false, augment = true, find_lr = false;
+  example::Regularization regularization;
   pictures.add_to(app);
   common.add_to(app);
+  regularization.add_to(app);
   app.add_option("--arch", arch, "architecture, if the weights do not say it");
   app.add_option("--weights", weights,
                  "file from weights/fetch.py or weights/convert.py; not needed with --strategy scratch");
@@ -122,10 +125,11 @@ int main(int argc, char** argv) {
     const example::PictureData data = example::open_pictures(pictures);
     model.info.preprocess = example::with_size(model.info.preprocess, pictures.size);
     const tl::Preprocess& input = model.info.preprocess;
-    const tl::View train(
-        data.train_data, data.train,
-        augment ? tl::train_transform(input, tl::small_data_augmentation()) : tl::eval_transform(input));
+    const tl::View train(data.train_data, data.train,
+                         augment ? tl::train_transform(input, regularization.augmented(tl::small_data_augmentation()))
+                                 : tl::eval_transform(input));
     const tl::View validation(data.val_data, data.val, tl::eval_transform(input));
+    regularization.apply(options, weights, arch, train);
 
     const std::vector<std::pair<std::string, std::string>> facts = {
         {"network", model.info.arch},

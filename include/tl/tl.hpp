@@ -68,6 +68,8 @@
 #include "tl/data/idx.hpp"
 #include "tl/data/image_folder.hpp"
 #include "tl/data/loader.hpp"
+#include "tl/data/mix.hpp"
+#include "tl/data/rand_augment.hpp"
 #include "tl/data/resize.hpp"
 #include "tl/data/split.hpp"
 #include "tl/data/transforms.hpp"
@@ -80,6 +82,7 @@
 #include "tl/transfer/symmetric_eigen.hpp"
 #include "tl/transfer/transferability.hpp"
 #include "tl/transfer/interpolate.hpp"
+#include "tl/transfer/regularize.hpp"
 #include "tl/transfer/surgery.hpp"
 #include "tl/transfer/unfreeze.hpp"
 
@@ -109,3 +112,4 @@
 #include "tl/train/report.hpp"
 #include "tl/train/strategies.hpp"
 #include "tl/train/tensorboard.hpp"
+#include "tl/train/terms.hpp"

@@ -79,6 +79,9 @@ Image adjust_saturation(Image image, double factor);
 Image adjust_hue(Image image, double turn);
 Image flip_horizontally(Image image);
 
+/// Between the picture smoothed (0), itself (1) and beyond. Pillow: `ImageEnhance.Sharpness`.
+Image adjust_sharpness(const Image& image, double factor);
+
 /// Which samples a network reads for each pixel, in order.
 enum class ChannelOrder : uint8_t { rgb, bgr, gray };
 

@@ -208,6 +208,21 @@ TL_INLINE Image adjust_hue(Image image, double turn) {
   return image;
 }
 
+TL_INLINE Image adjust_sharpness(const Image& image, double factor) {
+  Image out = image;
+  for (int64_t y = 1; y + 1 < image.height; ++y)
+    for (int64_t x = 1; x + 1 < image.width; ++x)
+      for (int64_t c = 0; c < image.channels; ++c) {
+        int sum = 0;
+        for (int64_t row = y - 1; row <= y + 1; ++row)
+          for (int64_t column = x - 1; column <= x + 1; ++column) sum += image.row(row)[column * image.channels + c];
+        const int own = image.row(y)[x * image.channels + c];
+        const int smooth = (2 * (sum + 4 * own) + 13) / 26;  // weights 1, the centre 5, over 13; no ties
+        out.row(y)[x * image.channels + c] = detail::blend(smooth, own, static_cast<float>(factor));
+      }
+  return out;
+}
+
 TL_INLINE Image ColorJitter::operator()(Image image, Generator& generator) const {
   std::array<int, 4> order = {0, 1, 2, 3};
   generator.shuffle(order);

@@ -85,7 +85,7 @@ inline bool learns(const std::vector<ConvBn>& units, const Tensor& x, const Tens
 inline Tensor learning_chain(const std::vector<ConvBn>& units, const Tensor& x, const Tensor& residual) {
   std::vector<ChainUnit> chain;
   for (const auto& [conv, bn, activation] : units) {
-    if (conv.bias.defined() || !is_fusible(activation)) return {};
+    if (conv.bias.defined() || !is_fusible(activation) || bn.stochastic()) return {};
     chain.push_back({.weight = conv.acting_weight(),
                      .gamma = bn.weight,
                      .beta = bn.bias,

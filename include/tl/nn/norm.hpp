@@ -1,6 +1,9 @@
 // Normalisation layers.
 #pragma once
+#include "tl/nn/init.hpp"
 #include "tl/nn/module.hpp"
+#include "tl/ops/dropout.hpp"
+#include "tl/ops/elementwise.hpp"
 #include "tl/ops/norm.hpp"
 
 namespace tl::inline TL_ABI {
@@ -9,6 +12,9 @@ namespace nn {
 struct BatchNormConfig {
   double eps = 1e-5;
   double momentum = 0.1;
+  /// Probability with which a channel takes the batch's statistics in training; else it takes the running ones
+  /// (StochNorm, see set_stochastic_norms).
+  double batch_share = 1;
 };
 
 /// Batch normalisation of the last dimension (channels) with running statistics; see tl::batch_norm. Frozen, it
@@ -30,11 +36,18 @@ struct BatchNorm2d : Module {
 
   Tensor forward(const Tensor& x) override { return forward(x, Activation::none); }
 
-  /// activation(norm(x) + residual), in one pass.
+  /// activation(norm(x) + residual), in one pass unless the norm is stochastic.
   Tensor forward(const Tensor& x, Activation activation, const Tensor& residual = {}) {
+    if (stochastic()) {
+      const Tensor y = tossed(x);
+      return activate(residual ? y + residual : y, activation);
+    }
     count_batch();
     return batch_norm(x, weight, bias, running_mean.value(), running_var.value(), options(activation), residual);
   }
+
+  /// Whether a coin chooses each channel's statistics.
+  bool stochastic() const { return training() && config.batch_share < 1; }
 
   BatchNormOptions options(Activation activation) const {
     return {.training = training(), .momentum = config.momentum, .eps = config.eps, .activation = activation};
@@ -46,7 +59,22 @@ struct BatchNorm2d : Module {
   }
 
   std::string describe() const override {
-    return text("BatchNorm2d(", weight.value().numel(), ", eps = ", config.eps, ")");
+    return text("BatchNorm2d(", weight.value().numel(), ", eps = ", config.eps,
+                config.batch_share < 1 ? text(", batch_share = ", config.batch_share) : "", ")");
+  }
+
+ private:
+  /// norm(x) with the batch's statistics in the channels that the coin favours, and the running ones, as they were
+  /// before this batch, in the others.
+  Tensor tossed(const Tensor& x) {
+    const Tensor running = batch_norm(x, weight, bias, running_mean.value(), running_var.value(),
+                                      {.momentum = config.momentum, .eps = config.eps});
+    count_batch();
+    const Tensor batch =
+        batch_norm(x, weight, bias, running_mean.value(), running_var.value(), options(Activation::none));
+    const Tensor ones = Tensor::ones(weight.value().shape(), x.dtype(), x.device());
+    const Tensor coin = dropout(ones, 1 - config.batch_share, default_generator()) * config.batch_share;  // 0 or 1
+    return running * (1 - coin) + batch * coin;
   }
 };
 

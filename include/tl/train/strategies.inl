@@ -275,7 +275,8 @@ TL_INLINE FitResult TransferRun::fine_tune(FineTunePhase phase) {
   if (phase.unfreeze) with.before_epoch = unfreeze_for;
   with.capture = !options_.customize;  // what is customised may differ from batch to batch
   if (options_.customize) options_.customize(net(), with);
-  if (options_.variants > 0 && frozen_prefix(net()).stages > 0 && !options_.test_flips) {
+  const bool sees_pictures = with.forward || with.on_batch;  // customised for these instead of a prefix's results
+  if (options_.variants > 0 && frozen_prefix(net()).stages > 0 && !options_.test_flips && !sees_pictures) {
     detail::CachedViews views(net(), train_, &validation_, options_, options_.variants, options_.screen);
     with.forward = views.forward();
     return fit_on(optimizer, views.train(), views.validation(), with);
