@@ -250,23 +250,19 @@ inline tl::FeatureMap map_of(tl::models::ImageClassifier& net, const tl::View& v
   return map;
 }
 
-/// Tries rates for a strategy's last phase, on the network as its first phase leaves it.
+/// Tries rates for a strategy with a fresh head: one that was fitted first would have little left to lose, and the
+/// curve little to say.
 inline tl::RateCurve find_rate(const tl::Strategy& strategy, tl::models::ImageModel& model, const tl::View& train,
                                const tl::View& validation, const tl::StrategyOptions& options) {
   tl::RateCurve curve;
-  const tl::Strategy finder{
-      .name = "find_rate",
-      .run =
-          [&](tl::TransferRun& run) {
-            const bool decays = strategy.name == "finetune" || strategy.name == "gradual";
-            if (!strategy.pretrained) run.start_from_scratch();
-            else if (strategy.name == "features") tl::freeze_all_but(run.net(), run.net().head_name());
-            else if (options.head_first) run.train_head({.validated = false});
-            curve =
-                run.find_rate(decays ? tl::FineTunePhase() : tl::FineTunePhase{.backbone_factor = 1, .layer_decay = 1});
-            return tl::FitResult();
-          },
-      .pretrained = strategy.pretrained};
+  const auto try_rates = [&](tl::TransferRun& run) {
+    if (!strategy.pretrained) run.start_from_scratch();
+    if (strategy.name == "features") tl::freeze_all_but(run.net(), run.net().head_name());
+    const bool decays = strategy.name == "finetune" || strategy.name == "gradual";
+    curve = run.find_rate(decays ? tl::FineTunePhase() : tl::FineTunePhase{.backbone_factor = 1, .layer_decay = 1});
+    return tl::FitResult();
+  };
+  const tl::Strategy finder{.name = "find_rate", .run = try_rates, .pretrained = strategy.pretrained};
   tl::train_with_strategy(finder, model, train, validation, options);
   return curve;
 }

@@ -26,6 +26,17 @@ TEST_CASE("the steepest fall, and a tenth of the rate at the lowest loss") {
   CHECK_THROWS_AS(suggest_rate({1}, {}), UsageError);
 }
 
+TEST_CASE("the noise of the first batches is not the steepest fall") {
+  std::vector<double> rates, losses;
+  for (int i = 0; i < 100; ++i) {
+    rates.push_back(std::pow(10.0, -7 + 0.06 * i));
+    losses.push_back(1 - 0.8 / (1 + std::pow(1e-3 / rates.back(), 2)) + (i < 3 ? 0.3 - 0.1 * i : 0));
+  }
+  const RateCurve curve = suggest_rate(rates, losses);
+  CHECK(curve.steepest > 5e-4);
+  CHECK(curve.steepest < 2e-3);
+}
+
 TEST_CASE("rates rise by equal ratios, losses are smoothed, and all is as before afterwards") {
   manual_seed(4);
   SmallNet net;

@@ -18,8 +18,8 @@ struct RateFinderOptions {
 /// Losses of steps whose rates rise by equal ratios, and what they suggest.
 struct RateCurve {
   std::vector<double> rates;
-  std::vector<double> losses;        ///< smoothed: m = s m + (1 - s) loss, over 1 - s^(t + 1)
-  double steepest = kNoValue;        ///< the rate at which the loss falls fastest per ratio
+  std::vector<double> losses;  ///< smoothed: m = s m + (1 - s) loss, over 1 - s^(t + 1)
+  double steepest = kNoValue;  ///< the rate around which the loss falls fastest per ratio, over a fifth of the curve
   double before_minimum = kNoValue;  ///< a tenth of the rate at the lowest loss
   /// The geometric mean of both, a rate to begin with; kNoValue when the loss never fell.
   double suggestion() const;

@@ -18,11 +18,13 @@ TL_INLINE RateCurve suggest_rate(std::vector<double> rates, std::vector<double> 
   RateCurve curve{.rates = std::move(rates), .losses = std::move(losses)};
   double fastest = 0;
   size_t least = 0;
+  // Between neighbours the noise of the first batches would often fall fastest.
+  const size_t reach = std::max<size_t>(curve.losses.size() / 10, 1);
   for (size_t i = 0; i < curve.losses.size(); ++i) {
     if (curve.losses[i] < curve.losses[least]) least = i;
-    if (i == 0 || i + 1 == curve.losses.size()) continue;
+    if (i < reach || i + reach >= curve.losses.size()) continue;
     const double slope =
-        (curve.losses[i + 1] - curve.losses[i - 1]) / std::log(curve.rates[i + 1] / curve.rates[i - 1]);
+        (curve.losses[i + reach] - curve.losses[i - reach]) / std::log(curve.rates[i + reach] / curve.rates[i - reach]);
     if (slope >= fastest) continue;
     fastest = slope;
     curve.steepest = curve.rates[i];
