@@ -65,6 +65,16 @@ def print_table(rows, found, strategies):
         print(f"{f['data']:16} {f['strategy']:10} {f['score']:15} {f['pairs']:5} {shown(f['kendall'])} {shown(f['spearman'])}")
 
 
+def lines_of(report):
+    """JSON with one row a line."""
+    parts = []
+    for key, value in report.items():
+        listed = isinstance(value, list) and value
+        text = "[\n" + ",\n".join(json.dumps(row) for row in value) + "\n]" if listed else json.dumps(value)
+        parts.append(f"{json.dumps(key)}: {text}")
+    return "{" + ",\n".join(parts) + "}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("programs", type=pathlib.Path, help="folder of finetune_images and recommend_images")
@@ -89,7 +99,7 @@ def main():
 
     def save():
         report["correlations"] = list(correlations(report["rows"], strategies))
-        text = json.dumps(report, indent=1)
+        text = lines_of(report)
         options.json.with_suffix(".part").write_text(text + "\n")
         os.replace(options.json.with_suffix(".part"), options.json)
 

@@ -2,28 +2,14 @@
 // covers.
 #include "tl/optim/average.hpp"
 
-#include "support.hpp"
+#include "linear_norm.hpp"
 #include "tl/nn/freeze.hpp"
-#include "tl/nn/linear.hpp"
-#include "tl/nn/norm.hpp"
 
 namespace {
 
 using namespace tl;
+using namespace tl_test;
 using optim::WeightAverage;
-
-struct Net : nn::Module {
-  nn::Linear fc{2, 2};
-  nn::BatchNorm2d bn{2};
-  TL_MEMBERS(fc, bn)
-};
-
-Tensor buffer(nn::Module& net, const std::string& name) {
-  for (const auto& b : nn::named_buffers(net))
-    if (b.name == name) return b.buffer->value();
-  FAIL("no buffer " << name);
-  return {};
-}
 
 double average_of(const WeightAverage& average, const std::string& name) {
   for (const auto& entry : average.state())
@@ -36,7 +22,7 @@ double average_of(const WeightAverage& average, const std::string& name) {
 }  // namespace
 
 TEST_CASE("FR09: the average covers float buffers, and copies counters") {
-  Net net;
+  LinearNorm net;
   buffer(net, "bn.running_mean").fill_(0);
   WeightAverage average(net, 0.5);
   const double live[] = {0, 1, 1.5}, expected[] = {0, 0.5, 1};
@@ -50,7 +36,7 @@ TEST_CASE("FR09: the average covers float buffers, and copies counters") {
 }
 
 TEST_CASE("the average of parameters follows its formula, and swap exchanges it with the network") {
-  Net net;
+  LinearNorm net;
   net.fc.weight.value().fill_(1);
   WeightAverage average(net, 0.9);
   double expected = 1;
@@ -68,7 +54,7 @@ TEST_CASE("the average of parameters follows its formula, and swap exchanges it 
 }
 
 TEST_CASE("what is frozen has no average; unfrozen later, it begins with its value then") {
-  Net net;
+  LinearNorm net;
   freeze(net, "bn");
   freeze(net, "fc.weight");
   WeightAverage average(net, 0.5);
@@ -86,7 +72,7 @@ TEST_CASE("what is frozen has no average; unfrozen later, it begins with its val
 }
 
 TEST_CASE("the state returns bit for bit, and another network's is refused") {
-  Net net;
+  LinearNorm net;
   WeightAverage average(net, 0.9);
   net.fc.weight.value().fill_(3);
   average.update();

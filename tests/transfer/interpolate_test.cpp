@@ -1,31 +1,13 @@
 // WiSE-FT: weights between two sets.
 #include "tl/transfer/interpolate.hpp"
 
-#include "support.hpp"
-#include "tl/nn/linear.hpp"
-#include "tl/nn/norm.hpp"
-
-namespace {
+#include "linear_norm.hpp"
 
 using namespace tl;
-
-struct Net : nn::Module {
-  nn::Linear fc{2, 2};
-  nn::BatchNorm2d bn{2};
-  TL_MEMBERS(fc, bn)
-};
-
-Tensor buffer(nn::Module& net, const std::string& name) {
-  for (const auto& b : nn::named_buffers(net))
-    if (b.name == name) return b.buffer->value();
-  FAIL("no buffer " << name);
-  return {};
-}
-
-}  // namespace
+using namespace tl_test;
 
 TEST_CASE("parameters and float buffers lie between, counters stay the network's") {
-  Net net;
+  LinearNorm net;
   net.fc.weight.value().fill_(1);
   buffer(net, "bn.running_mean").fill_(-2);
   const auto start = copy_weights(net);
