@@ -32,6 +32,13 @@ using Forward = std::function<Tensor(const Tensor&)>;
 Evaluation evaluate(nn::Module& net, BatchSource& source, int64_t classes, const Forward& forward = {},
                     Progress* progress = nullptr);
 
+namespace detail {
+/// Where a network's parameters lie.
+Device device_of(nn::Module& net);
+/// The whole network, in this thread's precision.
+Forward whole(nn::Module& net);
+}  // namespace detail
+
 /// Test-time flips: the mean of the logits for pictures [N, H, W, C] and for their mirror images.
 Forward with_flips(Forward forward);
 

@@ -14,7 +14,6 @@ TL_INLINE Device device_of(nn::Module& net) {
   return parameters.empty() ? kCpu : parameters[0].parameter->value().device();
 }
 
-/// The whole network, in this thread's precision.
 TL_INLINE Forward whole(nn::Module& net) {
   return [&net](const Tensor& x) { return net(in_precision(x)); };
 }

@@ -73,7 +73,6 @@ struct FineTunePhase {
   double label_smoothing = 0.1;
   bool freeze_norms = true;                   ///< unless the caller wants them trained
   optim::Schedule schedule = {};              ///< over the phase's steps; empty: one_cycle
-  std::vector<double> stage_factors = {};     ///< further factors of the rates, input to head; empty: 1
   std::optional<UnfreezePlan> unfreeze = {};  ///< stages from the head down as epochs pass
 };
 

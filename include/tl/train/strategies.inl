@@ -246,10 +246,8 @@ TL_INLINE optim::AdamW TransferRun::optimizer_of(const FineTunePhase& phase) {
   const double head_rate = detail::chosen(options_.rate, phase.rate);
   const double decay = detail::chosen(options_.layer_decay, phase.layer_decay);
   double rate = head_rate * detail::chosen(options_.backbone_factor, phase.backbone_factor);
-  const auto factor = [&](size_t i) { return phase.stage_factors.empty() ? 1.0 : phase.stage_factors.at(i); };
-  std::vector<optim::GroupSpec> specs{{stages.back(), head_rate * factor(stages.size() - 1), options_.weight_decay}};
-  for (size_t i = stages.size() - 1; i-- > 0; rate *= decay)
-    specs.push_back({stages[i], rate * factor(i), options_.weight_decay});
+  std::vector<optim::GroupSpec> specs{{stages.back(), head_rate, options_.weight_decay}};
+  for (size_t i = stages.size() - 1; i-- > 0; rate *= decay) specs.push_back({stages[i], rate, options_.weight_decay});
   return optim::AdamW(optim::without_decay_on_vectors(optim::param_groups(net(), specs)));
 }
 

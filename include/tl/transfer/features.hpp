@@ -20,9 +20,6 @@ struct FeatureSet {
 FeatureSet extract_features(nn::Module& net, BatchSource& source, const std::function<Tensor(const Tensor&)>& extract,
                             const std::function<void(int64_t)>& progress = {});
 
-/// The samples of both, one set after the other.
-FeatureSet append(const FeatureSet& a, const FeatureSet& b);
-
 }  // namespace tl::inline TL_ABI
 
 #if TL_HEADER_ONLY

@@ -4,7 +4,6 @@
 
 #include "tl/autograd/capture.hpp"
 #include "tl/ops/elementwise.hpp"
-#include "tl/ops/view.hpp"
 #include "tl/transfer/features.hpp"
 
 namespace tl::inline TL_ABI {
@@ -43,16 +42,6 @@ TL_INLINE FeatureSet extract_features(nn::Module& net, BatchSource& source,
   require<UsageError>(filled > 0, "extract_features: no sample could be read");
   out.x = Tensor::view_of(all.storage(), 0, all.shape().with(0, filled), DType::f32);
   out.y = Tensor::from(labels, {filled});
-  return out;
-}
-
-TL_INLINE FeatureSet append(const FeatureSet& a, const FeatureSet& b) {
-  const NoGrad no_grad;
-  FeatureSet out{concat({a.x, b.x}, 0), {}, a.indices};
-  std::vector<int32_t> labels(a.y.values<int32_t>().begin(), a.y.values<int32_t>().end());
-  labels.insert(labels.end(), b.y.values<int32_t>().begin(), b.y.values<int32_t>().end());
-  out.y = Tensor::from(labels, {static_cast<int64_t>(labels.size())});
-  out.indices.insert(out.indices.end(), b.indices.begin(), b.indices.end());
   return out;
 }
 
