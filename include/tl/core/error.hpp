@@ -64,17 +64,24 @@ class FormatError : public ErrorOf<ErrorCode::format> {
   uint64_t byte_offset_;
 };
 
-/// Throws E with the concatenated parts. Kept out of line, so that checks cost one branch.
+namespace core_detail {
+template <class E>
+[[noreturn]] TL_NOINLINE void throw_text(std::initializer_list<TextPart> parts) {
+  throw E(join(parts));
+}
+}  // namespace core_detail
+
+/// Throws E with the concatenated parts.
 template <class E, class... Parts>
-[[noreturn]] TL_NOINLINE void fail(const Parts&... parts) {
-  throw E(text(parts...));
+[[noreturn]] void fail(const Parts&... parts) {
+  core_detail::throw_text<E>({parts...});
 }
 
 /// `require<ShapeError>(n == 3, "op: expected 3, got ", n)`: throws E with the text unless the condition holds.
 template <class E, class... Parts>
 void require(bool condition, const Parts&... parts) {
   if (!condition) [[unlikely]]
-    fail<E>(parts...);
+    core_detail::throw_text<E>({parts...});  // out of line, so that a check costs one branch
 }
 
 }  // namespace tl

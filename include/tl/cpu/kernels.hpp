@@ -85,6 +85,22 @@ struct KernelTable {
 #undef TL_ENTRY
 };
 
+/// A type per kernel, which names it to templates.
+namespace kernel_tag {
+struct Any {};
+#define TL_ENTRY(name_, Args)                        \
+  struct name_ : Any {                               \
+    template <class T>                               \
+    static auto entry(const KernelTable<T>& table) { \
+      return table.name_;                            \
+    }                                                \
+  };
+TL_KERNELS(TL_ENTRY)
+TL_FUSED_KERNELS(TL_ENTRY)
+TL_CAST_KERNELS(TL_ENTRY)
+#undef TL_ENTRY
+}  // namespace kernel_tag
+
 namespace cpu {
 
 /// The kernels compiled for `isa`. Double precision, which is for checking, is compiled once, for the baseline.
@@ -98,6 +114,17 @@ const KernelTable<double>& kernels_for<double>(Isa isa);
 /// Those of TL_HALF_KERNELS for AVX-512; the table of the others is empty, as bfloat16 gains nothing there.
 template <>
 const KernelTable<BFloat16>& kernels_for<BFloat16>(Isa isa);
+
+#if TL_HEADER_ONLY
+/// One entry of `kernels_for<T>(isa)`. A header-only program compiles the kernels that it asks for here, no others.
+template <class T, class Tag>
+auto kernel_for(Isa isa, Tag tag);
+#else
+template <class T, class Tag>
+auto kernel_for(Isa isa, Tag) {
+  return Tag::entry(kernels_for<T>(isa));
+}
+#endif
 
 }  // namespace cpu
 }  // namespace tl

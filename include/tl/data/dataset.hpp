@@ -25,7 +25,7 @@ class PictureDataset {
   virtual const std::vector<std::string>& classes() const = 0;
   /// A number that is another one after the picture changed, for caches that outlive the program. This one reads the
   /// picture; for files their path, size and time of change stand for it.
-  virtual uint64_t fingerprint(int64_t i) const;
+  TL_INLINE virtual uint64_t fingerprint(int64_t i) const;
 };
 
 /// Pictures in files. Decoded ones are kept in memory up to `cache_bytes`, so that later epochs do not decode again.

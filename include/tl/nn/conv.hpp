@@ -35,8 +35,8 @@ struct Conv2d : Module {
   /// The weight that it computes with: its own, or what an adapter makes of that.
   Tensor acting_weight() const;
 
-  Tensor forward(const Tensor& x) override;
-  std::string describe() const override;
+  TL_INLINE Tensor forward(const Tensor& x) override;
+  TL_INLINE std::string describe() const override;
 
   /// The weight packed (see pack_conv2d) and the bias, a BatchNorm folded into both where there is one, and what they
   /// were made from.

@@ -139,7 +139,7 @@ class Module {
   virtual ~Module() = default;
 
   /// The result for a batch. Modules that take something else than one tensor offer a function of their own instead.
-  virtual Tensor forward(const Tensor& x);
+  TL_INLINE virtual Tensor forward(const Tensor& x);
   /// forward, changed by an adapter where there is one, and seen by an observer: call modules this way.
   Tensor operator()(const Tensor& x);
 

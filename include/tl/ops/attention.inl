@@ -83,8 +83,8 @@ struct FusedAttention {
 inline bool has_attention_kernels(const Tensor& q, const Tensor& k, const Tensor& v) {
   for (const Tensor* x : {&q, &k, &v})
     if (x->dtype() != DType::f32 || x->device() != q.device()) return false;
-  const auto& kernels = kernels_of<float>(q.device(), "attention");
-  return kernels.attention_forward && kernels.attention_backward;
+  return has_kernel<float>(q.device(), kernel_tag::attention_forward()) &&
+         has_kernel<float>(q.device(), kernel_tag::attention_backward());
 }
 
 /// Of several operations, for backends without the kernel; [N, H, T, D].

@@ -207,8 +207,8 @@ TL_INLINE std::vector<ConvGeometry> chain_geometries(const Tensor& x, const std:
 
 TL_INLINE bool has_chain_kernels(const Tensor& x, const std::vector<ChainUnit>& units) {
   if (x.dtype() != DType::f32 || !x.device().is_cpu()) return false;
-  const auto& kernels = kernels_of<float>(x.device(), "conv_bn_chain");
-  if (!kernels.chain_forward || !kernels.chain_backward) return false;
+  if (!has_kernel<float>(x.device(), kernel_tag::chain_forward())) return false;
+  if (!has_kernel<float>(x.device(), kernel_tag::chain_backward())) return false;
   const auto geometries = detail::chain_geometries(x, units);
   return std::all_of(geometries.begin(), geometries.end(), chain_fits);
 }
@@ -249,8 +249,8 @@ TL_INLINE Tensor conv_bn_chain(const Tensor& x, const std::vector<ChainUnit>& un
 
 TL_INLINE bool has_inverted_residual(const Tensor& x) {
   if (!x.device().is_cpu()) return false;
-  if (x.dtype() == DType::bf16) return cpu::kernels_for<BFloat16>(active_isa()).inverted_residual != nullptr;
-  return x.dtype() == DType::f32 && cpu::kernels_for<float>(active_isa()).inverted_residual != nullptr;
+  if (x.dtype() == DType::bf16) return has_kernel<BFloat16>(x.device(), kernel_tag::inverted_residual());
+  return x.dtype() == DType::f32 && has_kernel<float>(x.device(), kernel_tag::inverted_residual());
 }
 
 TL_INLINE Tensor inverted_residual(const Tensor& x, const PackedConv& expand, const PackedConv& depthwise,

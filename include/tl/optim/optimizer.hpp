@@ -91,8 +91,8 @@ class Sgd : public Optimizer {
   explicit Sgd(std::vector<ParamGroup> groups, const SgdOptions& options = {});
 
  protected:
-  std::vector<std::string> slot_names() const override;
-  void update(Tensor& weight, const Tensor& grad, Slots& slots, const Update& with) const override;
+  TL_INLINE std::vector<std::string> slot_names() const override;
+  TL_INLINE void update(Tensor& weight, const Tensor& grad, Slots& slots, const Update& with) const override;
 
  private:
   SgdOptions options_;
@@ -110,7 +110,7 @@ class Adam : public Optimizer {
  protected:
   Adam(std::vector<ParamGroup> groups, const AdamOptions& options, bool decoupled);
   std::vector<std::string> slot_names() const override { return {"first_moment", "second_moment"}; }
-  void update(Tensor& weight, const Tensor& grad, Slots& slots, const Update& with) const override;
+  TL_INLINE void update(Tensor& weight, const Tensor& grad, Slots& slots, const Update& with) const override;
 
  private:
   AdamOptions options_;

@@ -52,13 +52,18 @@ inline const DeviceBackend& require_cuda(std::string_view operation) {
   return *cuda_backend();
 }
 
-/// The kernels of a device. CUDA has single precision only.
-template <class T>
-const KernelTable<T>& kernels_of(Device device, std::string_view operation) {
-  if (device.is_cpu()) return cpu::kernels_for<T>(active_isa());
-  if constexpr (std::is_same_v<T, float>) return *require_cuda(operation).kernels;
+/// A kernel of a device, nullptr if it has none. CUDA has single precision only.
+template <class T, class Tag>
+auto kernel_of(Device device, Tag tag, std::string_view operation) {
+  if (device.is_cpu()) return cpu::kernel_for<T>(active_isa(), tag);
+  if constexpr (std::is_same_v<T, float>) return Tag::entry(*require_cuda(operation).kernels);
   fail<DTypeError>(operation, ": CUDA kernels compute in f32, got ", dtype_of<T>,
                    ". Hint: check gradients, and compute in bfloat16, on the CPU.");
+}
+
+template <class T, class Tag>
+bool has_kernel(Device device, Tag tag) {
+  return kernel_of<T>(device, tag, "has_kernel") != nullptr;
 }
 
 /// `kernel::gemm(device, args)` runs the device's gemm, or tells it to the recorder; one function for each line of the
@@ -67,7 +72,7 @@ namespace kernel {
 #define TL_DEFINE_CALL(name, Args)                                                                             \
   template <class T>                                                                                           \
   void name(Device device, const Args<T>& args) {                                                              \
-    const auto function = kernels_of<T>(device, #name).name;                                                   \
+    const auto function = kernel_of<T>(device, kernel_tag::name(), #name);                                     \
     require<DeviceError>(                                                                                      \
         function != nullptr, #name ": there is no kernel for this operation on ", device, " in ", dtype_of<T>, \
         ". Hint: ", device.is_cpu() ? "cast the tensors to f32." : "move the tensors to the CPU for it.");     \

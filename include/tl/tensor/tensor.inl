@@ -84,7 +84,7 @@ TL_INLINE Tensor Tensor::to(DType target) const {
   if (target == dtype()) return *this;
   const Tensor source = to(kCpu);
   Tensor out = empty(shape(), target);
-  const bool has_casts = cpu::kernels_for<BFloat16>(active_isa()).narrow != nullptr;
+  const bool has_casts = has_kernel<BFloat16>(kCpu, kernel_tag::narrow());
   if (has_casts && dtype() == DType::f32 && target == DType::bf16) {
     kernel::narrow(kCpu, NarrowArgs<BFloat16>{source.data<float>(), out.mutable_data<BFloat16>(), numel()});
     return out.to(device());
