@@ -50,12 +50,23 @@ TL_INLINE void run_backward(const Tensor& root, const Tensor& grad_of_root) {
     }
   } cleanup{ready};
 
-  root.autograd()->node->pending = grad_of_root;
-  ready.push(root.autograd()->node);
+  const auto send = [&](const NodePtr& node, Tensor gradient) {
+    const bool first = !node->pending.defined();
+    detail::accumulate(node->pending, std::move(gradient));
+    if (first) ready.push(node);
+  };
+
+  send(root.autograd()->node, grad_of_root);
   while (!ready.empty()) {
     const NodePtr node = ready.top();
     ready.pop();
-    Gradients gradients = node->backward(std::exchange(node->pending, Tensor()));
+    Tensor grad_output = std::exchange(node->pending, Tensor());
+    if (const NodePtr other = node->replacement()) {
+      send(other, std::move(grad_output));
+      continue;
+    }
+    Gradients gradients = node->backward(grad_output);
+    grad_output = {};
     auto& edges = node->inputs();
     require<UsageError>(gradients.size() == edges.size(), node->name(), ": backward returned ", gradients.size(),
                         " gradients for ", edges.size(), " inputs");
@@ -73,9 +84,7 @@ TL_INLINE void run_backward(const Tensor& root, const Tensor& grad_of_root) {
         if (!edge.leaf->grad.defined() && !gradient.is_sole_owner()) gradient = gradient.clone();
         detail::accumulate(edge.leaf->grad, std::move(gradient));
       } else {
-        const bool first = !edge.node->pending.defined();
-        detail::accumulate(edge.node->pending, std::move(gradient));
-        if (first) ready.push(edge.node);
+        send(edge.node, std::move(gradient));
       }
     }
   }

@@ -45,6 +45,10 @@ class Node {
   /// Gradients of the inputs for the gradient of the output. What forward kept is freed: a second call is an error.
   virtual Gradients backward(const Tensor& grad_output) = 0;
 
+  /// The node that takes this one's place in the backward pass, with its gradient; null for a node that goes backward
+  /// itself. For work whose history was not kept and is now made anew: it may lead to nodes that are older than this.
+  virtual std::shared_ptr<Node> replacement() { return nullptr; }
+
   std::string_view name() const { return name_; }
   uint64_t sequence() const { return sequence_; }
   std::vector<Edge>& inputs() { return inputs_; }

@@ -89,6 +89,9 @@ class Buffer {
 
 class Module;
 class Adapter;
+namespace detail {
+class RecomputedNode;
+}
 
 /// Called with each module's result while it is set: features at any layer, a search for the first NaN.
 using Observer = FunctionRef<void(Module&, const Tensor&)>;
@@ -128,9 +131,9 @@ struct Member {
 class Module {
  public:
   Module() { tl::detail::Configuration::changed(); }  // it may become a part of a network
-  Module(Module&& other) noexcept : Module() { training_ = other.training_, frozen_ = other.frozen_; }
+  Module(Module&& other) noexcept : Module() { take_flags(other); }
   Module& operator=(Module&& other) noexcept {
-    training_ = other.training_, frozen_ = other.frozen_;
+    take_flags(other);
     tl::detail::Configuration::changed();
     return *this;
   }
@@ -140,7 +143,8 @@ class Module {
 
   /// The result for a batch. Modules that take something else than one tensor offer a function of their own instead.
   TL_INLINE virtual Tensor forward(const Tensor& x);
-  /// forward, changed by an adapter where there is one, and seen by an observer: call modules this way.
+  /// forward, changed by an adapter where there is one, recomputed if wanted, and seen by an observer: call modules
+  /// this way.
   Tensor operator()(const Tensor& x);
 
   /// Parameters, buffers and modules by name, in order; TL_MEMBERS defines it.
@@ -185,6 +189,22 @@ class Module {
     frozen_ = frozen;
   }
 
+  /// Whether a training step keeps of this module its input alone, and calls forward again when backward needs what is
+  /// inside: less memory for the time of a second forward, and the same bits.
+  ///
+  /// That is so if forward computes from x, parameters, buffers, modes and the draws of dropouts alone. Statistics move
+  /// once. Where nothing learns, and while nothing is recorded, a call is as any other. Modules inside of it may be
+  /// recomputed, too. Observers see the first call; what they keep of the inside keeps its history.
+  /// Errors in backward: UsageError if the input, weights, modes or layers changed after forward, or the module is
+  /// gone. Paper: Chen et al., "Training deep nets with sublinear memory cost", 2016. PyTorch: torch.utils.checkpoint,
+  /// which moves the statistics of BatchNorm twice.
+  bool recomputed() const { return recomputed_ != nullptr; }
+  /// Of this module alone; see also recompute_blocks.
+  void set_recomputed(bool on) {
+    if (recomputed() != on) tl::detail::Configuration::changed();
+    recomputed_ = on ? std::shared_ptr<Module>(this, [](Module*) {}) : nullptr;
+  }
+
   /// Moves all parameters and buffers; gradients are dropped.
   void to(Device device);
   /// Converts floating parameters and buffers, for example to f64 for checking.
@@ -194,8 +214,18 @@ class Module {
 
  private:
   friend class ModeScope;
+  friend class detail::RecomputedNode;
+
+  void take_flags(const Module& other) {
+    training_ = other.training_, frozen_ = other.frozen_;
+    set_recomputed(other.recomputed());
+  }
+  /// forward, and what an adapter makes of it.
+  Tensor run(const Tensor& x);
+
   bool training_ = true;
   bool frozen_ = false;
+  std::shared_ptr<Module> recomputed_;  // this, for backward to see whether it still is; null: not recomputed
   std::shared_ptr<Adapter> adapter_;
 };
 
@@ -290,6 +320,9 @@ std::string to_string(Module& root);
 std::string nearest_names(std::string_view wrong, const std::vector<std::string>& names, size_t count = 3);
 
 namespace detail {
+
+/// The module's result for x, with a history that knows x and the module alone.
+Tensor recomputed(Module& module, const Tensor& x);
 
 inline void add_member(std::vector<Member>& out, std::string name, Module& module) {
   out.push_back({std::move(name), &module, nullptr, nullptr});

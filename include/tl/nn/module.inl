@@ -6,6 +6,7 @@
 #include "tl/core/function_ref.hpp"
 #include "tl/core/glob.hpp"
 #include "tl/nn/module.hpp"
+#include "tl/nn/recompute.inl"
 
 namespace tl::inline TL_ABI {
 namespace nn {
@@ -42,9 +43,15 @@ TL_INLINE Tensor Module::forward(const Tensor&) {
   fail<UsageError>(describe(), ": this module has no forward for a single tensor");
 }
 
-TL_INLINE Tensor Module::operator()(const Tensor& x) {
+TL_INLINE Tensor Module::run(const Tensor& x) {
   Tensor y = forward(x);
   if (Adapter* adapter = acting_adapter(*this, AdapterPlace::result)) y = adapter->result(x, y);
+  return y;
+}
+
+TL_INLINE Tensor Module::operator()(const Tensor& x) {
+  const bool again = recomputed() && grad_enabled() && (!frozen() || x.requires_grad());
+  Tensor y = again ? detail::recomputed(*this, x) : run(x);
   observed(*this, y);
   return y;
 }

@@ -36,6 +36,11 @@ class Staged : public Module {
 /// Errors: UsageError if a parameter is in no stage.
 std::vector<std::vector<NamedModule>> modules_by_stage(Staged& net);
 
+/// Has the blocks of a network recomputed (see Module::recomputed), but the last, whose turn in backward comes at once.
+/// A block is a module with layers inside of it in a chain, such as a ModuleList or Sequential. Returns their number.
+/// Errors: UsageError for a network of fewer than two blocks.
+int64_t recompute_blocks(Module& net, bool on = true);
+
 }  // namespace nn
 }  // namespace tl::inline TL_ABI
 

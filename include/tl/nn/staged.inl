@@ -8,6 +8,32 @@
 
 namespace tl::inline TL_ABI {
 namespace nn {
+namespace detail {
+
+/// Appends the blocks inside of a module, in order.
+TL_INLINE void find_blocks(Module& module, std::vector<Module*>& blocks) {
+  const bool is_chain = dynamic_cast<Staged*>(&module) != nullptr;
+  for (const Member& member : module.members()) {
+    if (!member.module) continue;
+    const auto parts = member.module->members();
+    const bool has_layers = std::any_of(parts.begin(), parts.end(), [](const Member& part) { return part.module; });
+    const bool goes_on = dynamic_cast<Staged*>(member.module) != nullptr;
+    if (is_chain && has_layers && !goes_on) blocks.push_back(member.module);
+    else find_blocks(*member.module, blocks);
+  }
+}
+
+}  // namespace detail
+
+TL_INLINE int64_t recompute_blocks(Module& net, bool on) {
+  std::vector<Module*> blocks;
+  detail::find_blocks(net, blocks);
+  require<UsageError>(blocks.size() >= 2, "recompute_blocks: ", net.describe(), " has ", blocks.size(),
+                      " blocks. Hint: set_recomputed(true) on modules inside of it that keep much.");
+  blocks.pop_back();
+  for (Module* block : blocks) block->set_recomputed(on);
+  return std::ssize(blocks);
+}
 
 TL_INLINE std::vector<std::vector<NamedModule>> modules_by_stage(Staged& net) {
   const auto stages = net.stages();

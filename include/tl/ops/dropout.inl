@@ -6,6 +6,25 @@
 namespace tl::inline TL_ABI {
 namespace detail {
 
+TL_INLINE Tensor drawn_by(Generator& generator) {
+  Tensor out = Tensor::empty({2}, DType::i64);
+  perform("draw", [to = out.mutable_data<int64_t>(), from = &generator] {
+    to[0] = static_cast<int64_t>(from->seed());
+    to[1] = static_cast<int64_t>(from->take());
+  });
+  return out;
+}
+
+TL_INLINE Tensor DrawScope::draw(Generator& generator) {
+  return current() ? current()->next(generator) : drawn_by(generator);
+}
+
+TL_INLINE Tensor DrawScope::next(Generator& generator) {
+  if (use_ == Use::note) return notes_.emplace_back(around_ ? around_->next(generator) : drawn_by(generator));
+  require<UsageError>(used_ < notes_.size(), "dropout: work that is done again draws more than it did before");
+  return notes_[used_++];
+}
+
 struct Dropout {
   static constexpr std::string_view kName = "dropout";
   double probability;
@@ -14,11 +33,7 @@ struct Dropout {
   Tensor draw = {};  // seed and counter, for forward and backward; a replay draws anew
 
   Tensor forward(const Needs&, const Tensor& x) {
-    draw = Tensor::empty({2}, DType::i64);
-    perform("draw", [to = draw.mutable_data<int64_t>(), from = &generator] {
-      to[0] = static_cast<int64_t>(from->seed());
-      to[1] = static_cast<int64_t>(from->take());
-    });
+    draw = DrawScope::draw(generator);
     return run(x);
   }
   Gradients backward(const Needs&, const Tensor& grad_y) const { return {run(grad_y)}; }
