@@ -81,6 +81,9 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(0.0, 0.99999));
   app.add_option("--patience", options.patience, "stop after so many epochs without a better validation accuracy")
       ->check(CLI::NonNegativeNumber);
+  app.add_flag(
+      "--recompute", options.recompute,
+      "keep only each block's input and run the block again in backward: less memory, more time, the same bits");
   app.add_flag("--test-flips", options.test_flips, "validate on the mean of each picture and its mirror image");
   app.add_option("--variants", options.variants,
                  "augmentations of each picture whose features are kept; 0: 4 while only the head learns, else none")

@@ -359,11 +359,20 @@ class Programs(unittest.TestCase):
         run("finetune_images", *arguments, "--threads", 2, "--save", two)
         self.assertEqual(one.read_bytes(), two.read_bytes())
 
+    def test_recomputation_takes_less_memory_and_changes_nothing(self):
+        arguments = [self.root / "bars", "--arch", "cifar_resnet20", "--strategy", "scratch", "--epochs", 1, "--quiet"]
+        plain, recomputed = self.root / "plain.safetensors", self.root / "recomputed.safetensors"
+        peak = last_json(run("finetune_images", *arguments, "--save", plain))["peak_bytes"]
+        less = last_json(run("finetune_images", *arguments, "--recompute", "--save", recomputed))["peak_bytes"]
+        self.assertEqual(plain.read_bytes(), recomputed.read_bytes())
+        self.assertLess(less, 0.7 * peak)
+
     def test_errors_are_one_line_and_have_their_exit_codes(self):
         for expect, arguments in ((1, ["finetune_images", self.root / "none", "--weights", self.model]),
                                   (2, ["finetune_images"]),
                                   (2, ["finetune_images", self.root / "bars", "--strategy", "magic", "--weights", self.model]),
                                   (2, ["finetune_images", self.root / "bars"]),
+                                  (2, ["finetune_images", self.root / "bars", "--weights", self.model, "--recompute"]),
                                   (1, ["predict_images", self.root / "bars" / "train" / "lying" / "notes.txt", "x.png"]),
                                   (2, ["predict_images", "--nonsense"]),
                                   (1, ["inspect_weights", os.devnull])):

@@ -61,6 +61,23 @@ TEST_CASE("every strategy trains, gives the classes of the data, and repeats its
   }
 }
 
+TEST_CASE("recomputed blocks give the same bits in less memory, whatever the strategy") {
+  for (const std::string name : {"scratch", "finetune", "gradual", "lora"}) {
+    CAPTURE(name);
+    std::string bytes[2];
+    int64_t peaks[2];
+    for (const bool recompute : {false, true}) {
+      models::ImageModel model = small_model();
+      reset_peak_bytes();
+      const FitResult result = run(name, model, {.recompute = recompute});
+      peaks[recompute] = result.log.peak_bytes();
+      for (const auto& [weight, value] : bytes_of(*model.net)) bytes[recompute] += value;
+    }
+    CHECK(bytes[0] == bytes[1]);
+    CHECK(peaks[1] < peaks[0]);
+  }
+}
+
 TEST_CASE("an objective without names of its own answers with the data's classes") {
   const Classification weighted(4, {.class_weight = Tensor::from({1.f, 2.f, 0.5f, 1.f}, {4})});
   models::ImageModel plain = small_model(), model = small_model();

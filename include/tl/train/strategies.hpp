@@ -45,6 +45,7 @@ struct StrategyOptions {
   LoraOptions lora = {.windows = true};  ///< lora
   int64_t adapter_width = 16;            ///< adapters: width of each bottleneck
   std::string targets = {};     ///< lora, adapters: glob of their hosts; empty: all above the first stage, every block
+  bool recompute = false;       ///< less memory for more time, the same bits; see nn::recompute_blocks
   bool test_flips = false;      ///< validate on the mean of each picture and its mirror image
   double average = 0;           ///< see FitOptions
   int64_t patience = 0;         ///< see FitOptions
@@ -145,7 +146,8 @@ AugmentOptions small_data_augmentation();
 
 /// Trains `model` on `train` and validates on `validation`; the head is replaced to fit the data's classes. Random
 /// numbers follow options.seed: equal arguments give equal bits.
-/// Errors: UsageError for data of a single class, and when both views do not name the same classes.
+/// Errors: UsageError for data of a single class, and when both views do not name the same classes; as
+/// nn::recompute_blocks.
 FitResult train_with_strategy(const Strategy& strategy, models::ImageModel& model, const View& train,
                               const View& validation, const StrategyOptions& options = {});
 FitResult train_with_strategy(std::string_view strategy, models::ImageModel& model, const View& train,

@@ -188,7 +188,9 @@ TL_INLINE TransferRun::TransferRun(models::ImageModel& model, const View& train,
       validation_(validation),
       options_(options),
       classification_(static_cast<int64_t>(train.data->classes().size())),
-      resumed_(!options.checkpoint.empty() && std::filesystem::exists(options.checkpoint)) {}
+      resumed_(!options.checkpoint.empty() && std::filesystem::exists(options.checkpoint)) {
+  if (options.recompute) nn::recompute_blocks(net());
+}
 
 TL_INLINE int64_t TransferRun::batches() const {
   return (static_cast<int64_t>(train_.indices.size()) + options_.batch - 1) / options_.batch;
@@ -213,7 +215,10 @@ TL_INLINE FitOptions TransferRun::common() const {
   return fit;
 }
 
-TL_INLINE void TransferRun::start_from_scratch() { model_.net = models::create(model_.info.arch, model_.info.options); }
+TL_INLINE void TransferRun::start_from_scratch() {
+  model_.net = models::create(model_.info.arch, model_.info.options);
+  if (options_.recompute) nn::recompute_blocks(net());
+}
 
 TL_INLINE FitResult TransferRun::fit_on(optim::Optimizer& optimizer, BatchSource& train, BatchSource* validation,
                                         const FitOptions& with) {
