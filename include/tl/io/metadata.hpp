@@ -1,14 +1,12 @@
 // Entries of a file's metadata that are JSON.
 #pragma once
-#include <nlohmann/json.hpp>
 #include <string>
 
+#include "tl/io/json.hpp"
 #include "tl/io/safetensors.hpp"
 
 namespace tl::inline TL_ABI {
 namespace detail {
-
-using Json = nlohmann::json;
 
 /// Reads one entry as JSON, hands it to `read`, and says whether it is there; anything wrong with it is a FormatError
 /// that names the key.

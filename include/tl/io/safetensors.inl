@@ -2,9 +2,9 @@
 #pragma once
 #include <algorithm>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <optional>
 
+#include "tl/io/json.hpp"
 #include "tl/io/safetensors.hpp"
 
 namespace tl::inline TL_ABI {
@@ -13,11 +13,11 @@ namespace detail {
 /// Reads the header event by event, so that a duplicate name is seen and nothing unexpected is skipped.
 class SafetensorsHeader {
  public:
-  using number_integer_t = nlohmann::json::number_integer_t;
-  using number_unsigned_t = nlohmann::json::number_unsigned_t;
-  using number_float_t = nlohmann::json::number_float_t;
-  using string_t = nlohmann::json::string_t;
-  using binary_t = nlohmann::json::binary_t;
+  using number_integer_t = Json::number_integer_t;
+  using number_unsigned_t = Json::number_unsigned_t;
+  using number_float_t = Json::number_float_t;
+  using string_t = Json::string_t;
+  using binary_t = Json::binary_t;
 
   std::map<std::string, SafetensorsFile::Entry> entries;
   Metadata metadata;
@@ -111,7 +111,7 @@ class SafetensorsHeader {
     return true;
   }
 
-  bool parse_error(size_t at, const std::string&, const nlohmann::json::exception&) {
+  bool parse_error(size_t at, const std::string&, const Json::exception&) {
     position = at;
     return refuse("the header is not valid JSON");
   }
@@ -198,7 +198,7 @@ TL_INLINE SafetensorsFile::SafetensorsFile(const std::string& path)
     throw FormatError(path, name.size() > kShown ? name.substr(0, kShown) + "..." : name, at, what);
   };
   detail::SafetensorsHeader parsed;
-  if (!nlohmann::json::sax_parse(header, header + length, &parsed))
+  if (!detail::Json::sax_parse(header, header + length, &parsed))
     refuse(parsed.tensor, 8 + parsed.position, parsed.problem);
   data_offset_ = 8 + length;
   data_bytes_ = bytes.size() - data_offset_;
@@ -272,8 +272,8 @@ namespace detail {
 
 TL_INLINE bool is_utf8(const std::string& name) {
   try {
-    return !nlohmann::json(name).dump().empty();
-  } catch (const nlohmann::json::type_error&) {
+    return !Json(name).dump().empty();
+  } catch (const Json::type_error&) {
     return false;
   }
 }
@@ -282,7 +282,8 @@ TL_INLINE bool is_utf8(const std::string& name) {
 
 TL_INLINE void write_safetensors(const std::string& path, const std::vector<PlannedTensor>& tensors,
                                  const Metadata& metadata, FunctionRef<void(FileWriter&)> writer) {
-  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  using detail::Json;
+  Json header = Json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t offset = 0;
   for (const PlannedTensor& t : tensors) {
@@ -296,7 +297,7 @@ TL_INLINE void write_safetensors(const std::string& path, const std::vector<Plan
     offset += bytes;
   }
   // Metadata may quote folders' names, which are bytes of any kind.
-  std::string text_header = header.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  std::string text_header = header.dump(-1, ' ', false, Json::error_handler_t::replace);
   while (text_header.size() % 8 != 0) text_header += ' ';
 
   write_atomically(path, [&](FileWriter& file) {

@@ -1,9 +1,9 @@
 // Definitions of train/checkpoint.hpp.
 #pragma once
 #include <bit>
-#include <nlohmann/json.hpp>
 
 #include "tl/core/log.hpp"
+#include "tl/io/json.hpp"
 #include "tl/nn/freeze.hpp"
 #include "tl/nn/init.hpp"
 #include "tl/train/checkpoint.hpp"
@@ -14,9 +14,7 @@ namespace detail {
 /// Doubles travel as bits: JSON would lose NaN, and a sum must come back exactly.
 TL_INLINE std::string bits_of(double value) { return std::to_string(std::bit_cast<uint64_t>(value)); }
 
-TL_INLINE double from_bits(const nlohmann::json& json) {
-  return std::bit_cast<double>(std::stoull(json.get<std::string>()));
-}
+TL_INLINE double from_bits(const Json& json) { return std::bit_cast<double>(std::stoull(json.get<std::string>())); }
 
 }  // namespace detail
 
@@ -32,12 +30,13 @@ TL_INLINE void save_checkpoint(const std::string& path, nn::Module& net, optim::
   add("average/", state.average);
   add("objective/", state.objective);
   const Generator::State random = default_generator().state();
-  nlohmann::json rates = nlohmann::json::array();
+  using detail::Json;
+  Json rates = Json::array();
   for (const auto& group : optimizer.groups()) rates.push_back({group.name, detail::bits_of(group.rate)});
-  nlohmann::json terms = nlohmann::json::array();
+  Json terms = Json::array();
   for (const auto& [name, mean] : state.terms)
     terms.push_back({name, detail::bits_of(mean.sum()), detail::bits_of(mean.weight())});
-  const nlohmann::json position = {
+  const Json position = {
       {"epoch", state.epoch},
       {"batch", state.batch},
       {"step", state.step},
@@ -50,9 +49,9 @@ TL_INLINE void save_checkpoint(const std::string& path, nn::Module& net, optim::
       {"terms", terms},
       {"frozen", frozen_names(net)},
       {"log", state.log.to_json()}};
-  write_safetensors(path, std::move(tensors),
-                    {{"format", "tl-checkpoint"},
-                     {"position", position.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)}});
+  write_safetensors(
+      path, std::move(tensors),
+      {{"format", "tl-checkpoint"}, {"position", position.dump(-1, ' ', false, Json::error_handler_t::replace)}});
 }
 
 TL_INLINE TrainState load_checkpoint(const std::string& path, nn::Module& net, optim::Optimizer& optimizer) {
@@ -65,7 +64,7 @@ TL_INLINE TrainState load_checkpoint(const std::string& path, nn::Module& net, o
   std::map<std::string, double> rates;
   Generator::State random;
   try {
-    const auto position = nlohmann::json::parse(entry->second);
+    const auto position = detail::Json::parse(entry->second);
     position.at("epoch").get_to(state.epoch);
     position.at("batch").get_to(state.batch);
     position.at("step").get_to(state.step);
@@ -86,7 +85,7 @@ TL_INLINE TrainState load_checkpoint(const std::string& path, nn::Module& net, o
       state.terms[name] = Mean::restored(detail::from_bits(sum), detail::from_bits(weight));
   } catch (const std::logic_error&) {  // a number that is none
     throw FormatError(path, "__metadata__ position", 8, "holds something that is no number");
-  } catch (const nlohmann::json::exception& error) {
+  } catch (const detail::Json::exception& error) {
     throw FormatError(path, "__metadata__ position", 8, error.what());
   }
   require<StateDictError>(state.epoch >= 0 && state.batch >= 0 && state.step >= 0, path, ": a position below 0");

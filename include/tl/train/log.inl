@@ -17,23 +17,23 @@ namespace detail {
 /// Reads values by key; absent ones keep what they have.
 class JsonReader {
  public:
-  JsonReader(const OrderedJson& object, const std::string& source, const std::string& part)
+  JsonReader(const Json& object, const std::string& source, const std::string& part)
       : object_(object), source_(source), part_(part) {
     if (!object.is_object()) refuse("expected an object");
   }
 
   void read(const char* key, double& out) const {
-    if (const OrderedJson* value = find(key)) out = number(key, *value);
+    if (const Json* value = find(key)) out = number(key, *value);
   }
   void read(const char* key, std::string& out) const {
-    const OrderedJson* value = find(key);
+    const Json* value = find(key);
     if (!value) return;
     if (!value->is_string()) refuse(text(key, " is no string"));
     out = value->get<std::string>();
   }
   template <class Integer>
   void read_integer(const char* key, Integer& out) const {
-    const OrderedJson* value = find(key);
+    const Json* value = find(key);
     if (!value) return;
     // A number beyond 64 bits is parsed as floating, a negative one as signed.
     const bool fits = value->is_number_unsigned() && value->get<uint64_t>() <= std::numeric_limits<Integer>::max();
@@ -41,29 +41,29 @@ class JsonReader {
     out = value->get<Integer>();
   }
   void read(const char* key, NamedValues& out) const {
-    const OrderedJson* pairs = find(key);
+    const Json* pairs = find(key);
     if (!pairs) return;
     if (!pairs->is_array()) refuse(text(key, " is no list of pairs"));
     out.clear();
-    for (const OrderedJson& pair : *pairs) {
+    for (const Json& pair : *pairs) {
       if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string()) refuse(text(key, " is no list of pairs"));
       out.emplace_back(pair[0].get<std::string>(), number(key, pair[1]));
     }
   }
-  const OrderedJson* find(const char* key) const {
+  const Json* find(const char* key) const {
     const auto found = object_.find(key);
     return found == object_.end() ? nullptr : &*found;
   }
   [[noreturn]] void refuse(const std::string& what) const { throw FormatError(source_, part_, 0, what); }
 
  private:
-  double number(const char* key, const OrderedJson& value) const {
+  double number(const char* key, const Json& value) const {
     if (value.is_null()) return kNoValue;
     if (!value.is_number()) refuse(text(key, " is no number"));
     return value.get<double>();
   }
 
-  const OrderedJson& object_;
+  const Json& object_;
   const std::string& source_;
   const std::string part_;
 };
@@ -126,12 +126,12 @@ TL_INLINE const EpochRecord* RunLog::best_epoch() const {
 TL_INLINE std::string RunLog::to_json() const { return detail::dump(detail::json_of(*this)); }
 
 TL_INLINE RunLog RunLog::from_json(std::string_view json, const std::string& source) {
-  detail::OrderedJson parsed;
+  detail::Json parsed;
   try {
-    parsed = detail::OrderedJson::parse(json);
-  } catch (const detail::OrderedJson::parse_error& error) {
+    parsed = detail::Json::parse(json);
+  } catch (const detail::Json::parse_error& error) {
     throw FormatError(source, "", error.byte, "this is no JSON");
-  } catch (const detail::OrderedJson::exception& error) {
+  } catch (const detail::Json::exception& error) {
     throw FormatError(source, "", 0, error.what());  // a number that no double holds
   }
   RunLog log;
@@ -140,10 +140,10 @@ TL_INLINE RunLog RunLog::from_json(std::string_view json, const std::string& sou
   reader.read_integer("seed", log.seed);
   reader.read("accuracy", log.accuracy);
   reader.read("seconds", log.seconds);
-  const detail::OrderedJson* epochs = reader.find("epochs");
+  const detail::Json* epochs = reader.find("epochs");
   if (!epochs) return log;
   if (!epochs->is_array()) reader.refuse("epochs is no list");
-  for (const detail::OrderedJson& item : *epochs) {
+  for (const detail::Json& item : *epochs) {
     const detail::JsonReader record(item, source, text("epochs[", log.epochs.size(), "]"));
     EpochRecord& epoch = log.epochs.emplace_back();
     record.read_integer("epoch", epoch.epoch);

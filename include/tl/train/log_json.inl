@@ -1,23 +1,21 @@
 // Part of log.inl and report.inl: JSON of a RunLog.
 #pragma once
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <string>
 
+#include "tl/io/json.hpp"
 #include "tl/train/log.hpp"
 
 namespace tl::inline TL_ABI::detail {
 
-using OrderedJson = nlohmann::ordered_json;
-
-inline OrderedJson json_of(const NamedValues& values) {
-  OrderedJson out = OrderedJson::array();  // a list of pairs: it keeps the order, and names that occur twice
+inline Json json_of(const NamedValues& values) {
+  Json out = Json::array();  // a list of pairs: it keeps the order, and names that occur twice
   for (const auto& [name, value] : values) out.push_back({name, value});
   return out;
 }
 
-inline OrderedJson json_of(const RunLog& log) {
-  OrderedJson epochs = OrderedJson::array();
+inline Json json_of(const RunLog& log) {
+  Json epochs = Json::array();
   for (const EpochRecord& e : log.epochs)
     epochs.push_back({{"epoch", e.epoch},
                       {"train_loss", e.train_loss},
@@ -37,8 +35,6 @@ inline OrderedJson json_of(const RunLog& log) {
 }
 
 /// NaN and infinity become null, bytes that are not UTF-8 become U+FFFD.
-inline std::string dump(const OrderedJson& json) {
-  return json.dump(1, ' ', false, OrderedJson::error_handler_t::replace) + '\n';
-}
+inline std::string dump(const Json& json) { return json.dump(1, ' ', false, Json::error_handler_t::replace) + '\n'; }
 
 }  // namespace tl::inline TL_ABI::detail

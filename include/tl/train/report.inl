@@ -387,8 +387,8 @@ class ReportPage {
   const std::vector<const RunSummary*> drawn_;
 };
 
-inline OrderedJson json_of(const ConfusionMatrix& matrix, const std::vector<std::string>& classes) {
-  OrderedJson per_class = OrderedJson::array(), confusions = OrderedJson::array();
+inline Json json_of(const ConfusionMatrix& matrix, const std::vector<std::string>& classes) {
+  Json per_class = Json::array(), confusions = Json::array();
   for (int64_t c = 0; c < matrix.classes(); ++c) {
     const auto i = static_cast<size_t>(c);
     per_class.push_back({{"name", i < classes.size() ? classes[i] : ""},
@@ -408,8 +408,8 @@ inline OrderedJson json_of(const ConfusionMatrix& matrix, const std::vector<std:
           {"confusions", std::move(confusions)}};
 }
 
-inline OrderedJson json_of(const Reliability& reliability) {
-  OrderedJson bins = OrderedJson::array();
+inline Json json_of(const Reliability& reliability) {
+  Json bins = Json::array();
   for (const ReliabilityBin& bin : reliability.bins)
     bins.push_back({{"low", bin.low},
                     {"high", bin.high},
@@ -423,14 +423,14 @@ inline OrderedJson json_of(const Reliability& reliability) {
           {"bins", std::move(bins)}};
 }
 
-inline OrderedJson json_of(const FeatureMap& map) {
-  OrderedJson points = OrderedJson::array();
+inline Json json_of(const FeatureMap& map) {
+  Json points = Json::array();
   for (size_t i = 0; i < map.points.size(); ++i)
     points.push_back({map.points[i][0], map.points[i][1], i < map.labels.size() ? map.labels[i] : -1});
   return {{"title", map.title}, {"shown", map.shown}, {"between", map.between}, {"points", std::move(points)}};
 }
 
-inline OrderedJson json_of(const RateCurve& curve) {
+inline Json json_of(const RateCurve& curve) {
   return {{"rates", curve.rates},
           {"losses", curve.losses},
           {"steepest", curve.steepest},
@@ -438,8 +438,8 @@ inline OrderedJson json_of(const RateCurve& curve) {
           {"suggestion", curve.suggestion()}};
 }
 
-inline OrderedJson json_of(const std::vector<PictureCard>& cards) {
-  OrderedJson out = OrderedJson::array();
+inline Json json_of(const std::vector<PictureCard>& cards) {
+  Json out = Json::array();
   for (const PictureCard& card : cards)
     out.push_back({{"file", card.file},
                    {"truth", card.truth},
@@ -483,11 +483,11 @@ TL_INLINE int64_t RunSummary::trainable_parameters() const {
 TL_INLINE std::string render_html(const Report& report) { return detail::ReportPage(report).render(); }
 
 TL_INLINE std::string render_json(const Report& report) {
-  using detail::OrderedJson;
-  OrderedJson facts = OrderedJson::array(), runs = OrderedJson::array();
+  using detail::Json;
+  Json facts = Json::array(), runs = Json::array();
   for (const auto& [name, value] : report.facts) facts.push_back({name, value});
   for (const RunSummary& run : report.runs) {
-    OrderedJson seeds = OrderedJson::array();
+    Json seeds = Json::array();
     for (const RunLog& log : run.seeds) seeds.push_back(detail::json_of(log));
     runs.push_back({{"name", run.name},
                     {"note", run.note},
@@ -498,7 +498,7 @@ TL_INLINE std::string render_json(const Report& report) {
                     {"trainable_parameters", run.trainable_parameters()},
                     {"seeds", std::move(seeds)}});
   }
-  OrderedJson out{{"title", report.title},       {"summary", report.summary}, {"facts", std::move(facts)},
+  Json out{{"title", report.title},       {"summary", report.summary}, {"facts", std::move(facts)},
                   {"warnings", report.warnings}, {"runs", std::move(runs)},   {"judged_run", report.judged_run}};
   if (report.confusion) out["validation"] = detail::json_of(*report.confusion, report.classes);
   if (report.rate_curve) out["rate_finder"] = detail::json_of(*report.rate_curve);
