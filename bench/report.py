@@ -14,6 +14,7 @@ import json
 import math
 import pathlib
 import re
+import statistics
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -334,6 +335,26 @@ def data_efficiency_page(rows, folder):
     return page[:-1]
 
 
+def strategies_table(report):
+    """Of bench/strategies.py: ways with several seeds first, in the order in which they were run."""
+    out = []
+    for way in dict.fromkeys(row["way"] for row in report["rows"]):
+        rows = [row for row in report["rows"] if row["way"] == way]
+        accuracies = [100 * row["accuracy"] for row in rows]
+        spread = f" ± {statistics.stdev(accuracies):.2f}" if len(rows) > 1 else ""
+        out.append((f"`{way}`", f"{rows[0]['trainable_parameters']:,}", len(rows), f"{statistics.mean(accuracies):.2f}{spread}",
+                    f"{min(accuracies):.1f} to {max(accuracies):.1f}"))
+    out.sort(key=lambda row: -row[2])
+    return table(("", "trained parameters", "seeds", "accuracy, %", "least to most"), out)
+
+
+def strategies_page(report):
+    row, name = report["rows"][0], NAMES.get(report["weights"], report["weights"])
+    return ["", "## Strategies", "", f"{name} on {DATA.get(report['data'], report['data'])}, {row['train_images']} pictures to train, "
+            f"{row['val_images']} to validate (one is {100 / row['val_images']:.2f} %), with the program's own options: accuracy "
+            "after the last epoch, mean and deviation over seeds.", "", strategies_table(report)]
+
+
 def machine_line(machine):
     sets = ", ".join(machine["instruction_sets"])
     amx = "" if machine["amx"] else "; AMX is absent, and with it every row that needs it"
@@ -380,6 +401,9 @@ def write(results):
     efficiency = programs.get("data_efficiency", [])
     if efficiency:
         page += data_efficiency_page(efficiency, folder)
+    strategies = RESULTS / "strategies" / results.name
+    if strategies.exists():
+        page += strategies_page(json.loads(strategies.read_text()))
     (ROOT / "docs" / "measurements.md").write_text("\n".join(page) + "\n")
 
     most = max((peak["threads"] for peak in known["peaks"]), default=1)
