@@ -89,6 +89,24 @@ TEST_CASE("an objective without names of its own answers with the data's classes
   CHECK_THROWS_AS(run("features", model, {.objective = &other}), UsageError);
 }
 
+TEST_CASE("test-time flips count with cached features as with pictures") {
+  for (const int64_t variants : {0, 2})
+    for (const std::string strategy : {"features", "finetune", "surgical"}) {
+      CAPTURE(strategy);
+      CAPTURE(variants);
+      models::ImageModel model = small_model(), plain = small_model();
+      const FitResult result = run(strategy, model, {.variants = variants, .test_flips = true});
+      const Data data(model.info.preprocess);
+      Loader pictures(data.validation, {.batch = 5});
+      const Forward whole = [&](const Tensor& x) { return (*model.net)(x); };
+      const Evaluation flipped = evaluate(*model.net, pictures, 4, with_flips(whole));
+      CHECK(result.log.epochs.back().val_loss == doctest::Approx(flipped.loss).epsilon(1e-5));
+      CHECK(result.last_accuracy == flipped.accuracy);
+      CHECK(run(strategy, plain, {.variants = variants}).log.epochs.back().val_loss != doctest::Approx(flipped.loss));
+      CHECK(bytes_of(*model.net) == bytes_of(*plain.net));
+    }
+}
+
 TEST_CASE("FR01: pretrained BatchNorm statistics stay with every strategy that keeps norms") {
   for (const Strategy& strategy : strategies()) {
     if (!strategy.pretrained) continue;

@@ -124,6 +124,9 @@ class Pipeline {
 
   const Preprocess& preprocess() const { return preprocess_; }
 
+  /// The same with one more step at its end.
+  Pipeline then(Transform step) const;
+
   /// The picture that the network will see. Randomness comes from (seed, epoch, index) alone.
   Image picture(Image image, uint64_t seed = 0, uint64_t epoch = 0, uint64_t index = 0) const;
 

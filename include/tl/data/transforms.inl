@@ -298,6 +298,12 @@ TL_INLINE Pipeline::Pipeline(Preprocess preprocess, std::vector<Transform> steps
   preprocess_.check();
 }
 
+TL_INLINE Pipeline Pipeline::then(Transform step) const {
+  Pipeline longer = *this;
+  longer.steps_.push_back(std::move(step));
+  return longer;
+}
+
 TL_INLINE Image Pipeline::picture(Image image, uint64_t seed, uint64_t epoch, uint64_t index) const {
   Generator generator = sample_generator(seed, epoch, index);
   for (const Transform& step : steps_) image = step(std::move(image), generator);

@@ -13,6 +13,41 @@
 namespace tl::inline TL_ABI {
 namespace detail {
 
+/// The batches of two sources, one below the other: rows of the first, then as many of the second.
+class BothSources final : public BatchSource {
+ public:
+  BothSources(BatchSource& first, BatchSource& second) : first_(first), second_(second) {}
+  int64_t batches() const override { return first_.batches(); }
+  int64_t samples() const override { return first_.samples(); }
+  std::unique_ptr<BatchStream> epoch(int64_t epoch, int64_t first) override {
+    return std::make_unique<Stream>(first_.epoch(epoch, first), second_.epoch(epoch, first));
+  }
+
+ private:
+  struct Stream final : BatchStream {
+    Stream(std::unique_ptr<BatchStream> a, std::unique_ptr<BatchStream> b)
+        : first(std::move(a)), second(std::move(b)) {}
+    bool next(Batch& batch) override {
+      Batch other;
+      if (!first->next(batch) || !second->next(other)) return false;
+      if (!batch.indices.empty()) batch.x = concat({batch.x, other.x}, 0);
+      return true;
+    }
+    std::unique_ptr<BatchStream> first, second;
+  };
+
+  BatchSource &first_, &second_;
+};
+
+/// Of the batches of BothSources: the mean of a sample's two logits.
+TL_INLINE Forward mean_of_both(Forward forward) {
+  return [forward = std::move(forward)](const Tensor& x) {
+    const Tensor logits = forward(x);
+    const int64_t n = logits.size(0) / 2;
+    return (slice(logits, 0, 0, n) + slice(logits, 0, n, 2 * n)) * 0.5;
+  };
+}
+
 /// Training and validation pictures behind the network's frozen part, which runs once for each picture and
 /// augmentation.
 class CachedViews {
@@ -22,17 +57,29 @@ class CachedViews {
       : cache_(net, with_progress(options.cache)),
         train_(cache_, train_view, {.batch = options.batch, .shuffle = true, .seed = options.seed}, variants) {
     if (validation_view) validation_.emplace(cache_, *validation_view, LoaderOptions{.batch = 256});
+    if (validation_view && options.test_flips) {
+      View mirrored = *validation_view;
+      mirrored.pipeline = mirrored.pipeline.then(RandomHorizontalFlip{1});
+      mirrored_.emplace(cache_, std::move(mirrored), LoaderOptions{.batch = 256});
+      both_.emplace(*validation_, *mirrored_);
+    }
     if (options.cache.storage == CacheStorage::none) return;
     Progress progress(screen, {.epochs = variants});
     shown_ = &progress;
     for (int64_t v = 0; v < variants; ++v) fill(train_, v);
     if (validation_) fill(*validation_, variants - 1);
+    if (mirrored_) fill(*mirrored_, variants - 1);
     shown_ = nullptr;
   }
 
   Forward forward() { return cache_.forward(); }
   CachedSource& train() { return train_; }
-  CachedSource* validation() { return validation_ ? &*validation_ : nullptr; }
+  BatchSource* validation() {
+    if (both_) return &*both_;
+    return validation_ ? &*validation_ : nullptr;
+  }
+  /// For the batches of validation().
+  Forward validation_forward() { return both_ ? mean_of_both(forward()) : forward(); }
 
  private:
   FeatureCacheOptions with_progress(FeatureCacheOptions options) {
@@ -51,7 +98,8 @@ class CachedViews {
   Progress* shown_ = nullptr;
   FeatureCache cache_;
   CachedSource train_;
-  std::optional<CachedSource> validation_;
+  std::optional<CachedSource> validation_, mirrored_;
+  std::optional<BothSources> both_;
 };
 
 /// The caller's value where he gave one.
@@ -238,6 +286,7 @@ TL_INLINE FitResult TransferRun::train_head(const HeadPhase& phase) {
   with.schedule = optim::one_cycle(std::max<int64_t>(with.epochs * batches(), 1));
   with.loss.label_smoothing = std::max(options_.label_smoothing, 0.0);
   with.forward = views.forward();
+  with.validation_forward = views.validation_forward();
   const double rate = phase.validated ? detail::chosen(options_.rate, phase.rate) : phase.rate;
   optim::AdamW optimizer(optim::param_groups(net(), rate, options_.weight_decay));
   FitResult result = fit_on(optimizer, views.train(), views.validation(), with);
@@ -279,9 +328,10 @@ TL_INLINE FitResult TransferRun::fine_tune(FineTunePhase phase) {
   with.capture = !options_.customize;  // what is customised may differ from batch to batch
   if (options_.customize) options_.customize(net(), with);
   const bool sees_pictures = with.forward || with.on_batch;  // customised for these instead of a prefix's results
-  if (options_.variants > 0 && frozen_prefix(net()).stages > 0 && !options_.test_flips && !sees_pictures) {
+  if (options_.variants > 0 && frozen_prefix(net()).stages > 0 && !sees_pictures) {
     detail::CachedViews views(net(), train_, &validation_, options_, options_.variants, options_.screen);
     with.forward = views.forward();
+    with.validation_forward = views.validation_forward();
     return fit_on(optimizer, views.train(), views.validation(), with);
   }
   Loader source(train_, {.batch = options_.batch, .shuffle = true, .seed = options_.seed});
