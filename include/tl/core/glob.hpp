@@ -1,5 +1,6 @@
 // Patterns over dotted names, such as parameter names.
 #pragma once
+#include <algorithm>
 #include <string_view>
 #include <vector>
 
@@ -35,6 +36,12 @@ inline bool glob_element_matches(std::string_view element, char c) {
 ///   [abc]  one of these, ranges allowed; [!abc] none of these
 /// A trailing ".**" also matches what stands before it: "layer1.**" matches "layer1" itself.
 inline bool glob_match(std::string_view pattern, std::string_view name) {
+  // Most names differ from a pattern before its first wildcard; the dot before it may belong to a ".**".
+  size_t literal = std::min(pattern.find_first_of("*?["), pattern.size());
+  if (literal > 0 && literal < pattern.size() && pattern[literal - 1] == '.') --literal;
+  if (name.substr(0, literal) != pattern.substr(0, literal)) return false;
+  pattern.remove_prefix(literal), name.remove_prefix(literal);
+  if (pattern.empty()) return name.empty();
   // matched[i]: the pattern so far matches the first i characters. All i at once, so that no pattern is slow.
   std::vector<bool> matched(name.size() + 1, false);
   matched[0] = true;

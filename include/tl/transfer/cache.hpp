@@ -84,7 +84,7 @@ class FeatureCache {
   };
 
   void refresh();
-  uint64_t prefix_hash() const;
+  uint64_t prefix_hash(const std::vector<std::vector<nn::NamedModule>>& modules) const;
   Tensor prefix(const Tensor& x);
   Device device() const;
 

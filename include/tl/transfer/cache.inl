@@ -38,19 +38,20 @@ TL_INLINE std::string living_part(const nn::NamedModule& named) {
   return {};
 }
 
-}  // namespace detail
-
-TL_INLINE FrozenPrefix frozen_prefix(nn::Staged& net) {
-  const auto stages = nn::modules_by_stage(net);
+TL_INLINE FrozenPrefix frozen_prefix(const std::vector<std::vector<nn::NamedModule>>& stages) {
   FrozenPrefix out;
   for (; out.stages + 1 < stages.size(); ++out.stages)
     for (const nn::NamedModule& module : stages[out.stages]) {
-      out.end = detail::living_part(module);
+      out.end = living_part(module);
       if (!out.end.empty()) return out;
     }
   out.end = "the last stage, which is never kept.";
   return out;
 }
+
+}  // namespace detail
+
+TL_INLINE FrozenPrefix frozen_prefix(nn::Staged& net) { return detail::frozen_prefix(nn::modules_by_stage(net)); }
 
 // ---- the shared part ----
 
@@ -76,8 +77,8 @@ TL_INLINE std::function<Tensor(const Tensor&)> FeatureCache::forward() {
 
 /// Looks whether what is kept is still what the network would give. Numbers that nobody asked to write are not read.
 TL_INLINE void FeatureCache::refresh() {
-  const size_t stages = std::min(frozen_prefix(net_).stages, options_.stages);
   const auto modules = nn::modules_by_stage(net_);
+  const size_t stages = std::min(detail::frozen_prefix(modules).stages, options_.stages);
   std::vector<uint64_t> state{stages, static_cast<uint64_t>(precision()), static_cast<uint64_t>(active_isa())};
   for (size_t stage = 0; stage < stages; ++stage)
     for (const nn::NamedModule& module : modules[stage]) {
@@ -91,7 +92,7 @@ TL_INLINE void FeatureCache::refresh() {
   if (state == state_) return;
   state_ = std::move(state);
   stages_ = stages;
-  const uint64_t hash = prefix_hash();
+  const uint64_t hash = prefix_hash(modules);
   if (generation_ > 0 && hash == hash_) return;
   hash_ = hash;
   ++generation_;
@@ -99,10 +100,9 @@ TL_INLINE void FeatureCache::refresh() {
   rows_.clear();
 }
 
-TL_INLINE uint64_t FeatureCache::prefix_hash() const {
+TL_INLINE uint64_t FeatureCache::prefix_hash(const std::vector<std::vector<nn::NamedModule>>& modules) const {
   Hash hash;
   hash.add(TL_VERSION_STRING).add(name_of(active_isa())).add(name_of(precision())).add(options_.batch).add(stages_);
-  const auto modules = nn::modules_by_stage(net_);
   for (size_t stage = 0; stage < stages_; ++stage)
     for (const nn::NamedModule& module : modules[stage]) {
       hash.add(module.name).add(module.module->describe());
