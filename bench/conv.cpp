@@ -111,7 +111,7 @@ int main(int argc, char** argv) {
   return example::run(app, argc, argv, [&] {
     bench::Comparison comparison = options.comparison("conv");
     std::optional<bench::Worker> torch;
-    if (options.wants_peer("torch")) torch.emplace(options.peer_command("torch_kernels.py", {}));
+    if (options.wants_peer("torch")) torch.emplace(options.peer_command("torch_kernels.py", {}), "torch");
     for (const Layer& layer : layers())
       for (const std::string direction : {"forward", "backward_data", "backward_weight"})
         for (const int threads : options.thread_counts()) {

@@ -67,8 +67,8 @@ int main(int argc, char** argv) {
       std::vector<std::string> own = {"/proc/self/exe", "--worker"};
       own.insert(own.end(), common.begin(), common.end());
       std::vector<bench::Worker> workers;
-      workers.emplace_back(own);
-      if (options.wants_peer("torch")) workers.emplace_back(options.peer_command("torch_finetune.py", common));
+      workers.emplace_back(own, "tl");
+      if (options.wants_peer("torch")) workers.emplace_back(options.peer_command("torch_finetune.py", common), "torch");
       std::vector<bench::Side> sides;
       for (bench::Worker& one : workers) sides.push_back(bench::side_of(one));
       comparison.run({"efficientnet_lite0/finetune", shape, threads, {.unit = "s"}}, std::move(sides));

@@ -98,7 +98,7 @@ template <class T>
 void run_all(const bench::ProgramOptions& options, bench::Comparison& comparison) {
   constexpr bool kHalf = std::is_same_v<T, tl::BFloat16>;
   std::optional<bench::Worker> torch;
-  if (options.wants_peer("torch")) torch.emplace(options.peer_command("torch_kernels.py", {}));
+  if (options.wants_peer("torch")) torch.emplace(options.peer_command("torch_kernels.py", {}), "torch");
   for (const Product& p : products())
     for (const int threads : options.thread_counts())
       for (const bool packed : {false, true}) {

@@ -154,7 +154,7 @@ int main(int argc, char** argv) {
     tl::require<tl::UsageError>(options.precision == "f32", "bench_layers: this bench measures f32 alone");
     bench::Comparison comparison = options.comparison("layers");
     std::optional<bench::Worker> torch;
-    if (options.wants_peer("torch")) torch.emplace(options.peer_command("torch_kernels.py", {}));
+    if (options.wants_peer("torch")) torch.emplace(options.peer_command("torch_kernels.py", {}), "torch");
     for (const Layer& layer : layers())
       for (const int threads : options.thread_counts()) {
         const std::string shape = tl::text(layer.shape);

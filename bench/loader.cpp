@@ -92,7 +92,7 @@ int main(int argc, char** argv) {
 
     bench::Comparison comparison = options.comparison("loader");
     std::optional<bench::Worker> torch;
-    if (options.wants_peer("torch")) torch.emplace(options.peer_command("pictures.py", {}));
+    if (options.wants_peer("torch")) torch.emplace(options.peer_command("pictures.py", {}), "torchvision");
     for (const Job& job : jobs)
       for (const int threads : job.threaded ? options.thread_counts() : std::vector<int>{1}) {
         if (!options.wants(job.name, job.shape, threads)) continue;

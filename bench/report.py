@@ -18,10 +18,12 @@ import statistics
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
-PROGRAMS = ("peak", "gemm", "conv", "layers", "inference", "training", "frozen_step", "cached_epochs", "startup", "loader",
-            "finetune")
+PROGRAMS = ("peak", "gemm", "conv", "layers", "inference", "training", "frozen_step", "tuning", "cached_epochs",
+            "cached_training", "startup", "loader", "finetune")
 NAMES = {"resnet18": "ResNet-18", "mobilenet_v2": "MobileNetV2", "efficientnet_lite0": "EfficientNet-Lite0",
          "resnet20": "CIFAR ResNet-20", "encoder": "text encoder"}
+TUNINGS = {"full": "everything", "lora": "LoRA of rank 8", "lora_attention": "LoRA of rank 8 on attention",
+           "bottleneck": "bottlenecks of width 16", "ia3": "(IA)³", "norms": "norms", "biases": "biases", "head": "the head alone"}
 FURTHER_NAMES = {"cifar_resnet20": "CIFAR ResNet-20", "lenet": "LeNet"}
 TITLES = {
     "peak": "Limits of the machine",
@@ -31,7 +33,9 @@ TITLES = {
     "inference": "Predicting",
     "training": "Full training steps",
     "frozen_step": "Steps of the head on a frozen backbone",
+    "tuning": "Steps in which few parameters learn",
     "cached_epochs": "Epochs on a frozen backbone whose results are kept",
+    "cached_training": "Trainings of a head on what is kept, and on a backbone that runs anew",
     "startup": "Start-up",
     "loader": "Pictures",
     "finetune": "Fine-tuning from start to end",
@@ -140,27 +144,75 @@ def network_table(rows):
     return table(("", "batch", "threads", "tl", "best peer", "ratio", "of peak", "tl, MB", "peer, MB"), out)
 
 
+class Footnotes:
+    """Cells of a table, and the reasons why some have no number, each told once below the table."""
+
+    def __init__(self):
+        self.reasons = []
+
+    def dash(self, reason):
+        reason = reason.removeprefix("RuntimeError: ")
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return f"– ({self.reasons.index(reason) + 1})"
+
+    def cell(self, side, shown):
+        return self.dash(side["error"]) if "error" in side else shown(side)
+
+    def peer_cell(self, row, column):
+        peer = next((peer for peer in row["peers"] if stands_for(peer, column)), None)
+        return self.cell(peer, lambda side: number(side["median"])) if peer else ""
+
+    def below(self, text):
+        notes = [f"({i}) {reason}" for i, reason in enumerate(self.reasons, 1)]
+        return "\n\n".join([text, *(["<br>\n".join(notes)] if notes else [])])
+
+
+def peer_columns(rows):
+    """The peers' names in order. One that never said its version goes with one that did, as "torch eager" with "torch 2 eager"."""
+    peers = [peer for row in rows for peer in row["peers"]]
+    columns = list(dict.fromkeys(peer["name"] for peer in peers if "error" not in peer))
+    for peer in peers:
+        if not any(stands_for(peer, column) for column in columns):
+            columns.append(peer["name"])
+    return columns
+
+
+def stands_for(peer, column):
+    return peer["name"] == column or "error" in peer and set(peer["name"].split()) <= set(column.split())
+
+
 def all_peers_table(rows):
-    columns = []
-    for row in rows:
-        for peer in row["peers"]:
-            if peer["name"] not in columns:
-                columns.append(peer["name"])
-
-    def cell(row, name):
-        for peer in row["peers"]:
-            if peer["name"] == name:
-                return peer["error"] if "error" in peer else number(peer["median"])
-        return ""
-
+    columns, notes = peer_columns(rows), Footnotes()
     out = []
     for row in rows:
-        own = row["own"]
-        spread = own["error"] if "error" in own else f"{number(own['median'])} ({number(own['min'])} to {number(own['max'])})"
+        spread = notes.cell(row["own"], lambda own: f"{number(own['median'])} ({number(own['min'])} to {number(own['max'])})")
         name = row["name"] if row["precision"] == "f32" else f"{row['name']}, {row['precision']}"
-        out.append((name, row["shape"], row["threads"], row["unit"], spread, *(cell(row, name) for name in columns),
+        out.append((name, row["shape"], row["threads"], row["unit"], spread, *(notes.peer_cell(row, column) for column in columns),
                     ratio(row), percent(row)))
-    return table(("", "shape", "threads", "unit", "tl", *columns, "ratio to the best", "of peak"), out)
+    return notes.below(table(("", "shape", "threads", "unit", "tl", *columns, "ratio to the best", "of peak"), out))
+
+
+def growth(side):
+    """The peak, and how much of it is above what was there before the first step."""
+    if not side.get("peak_bytes"):
+        return ""
+    return f"{megabytes(side)} (+{number((side['peak_bytes'] - side['base_bytes']) / 1e6)})"
+
+
+def tuning_table(rows):
+    columns, notes = peer_columns(rows), Footnotes()
+    out = []
+    for row in rows:
+        network, way = row["name"].split("/")
+        learns = TUNINGS[way] if way in ("full", "head") else f"head and {TUNINGS[way]}"
+        precision = "" if row["precision"] == "f32" else f", {row['precision']}"
+        spread = notes.cell(row["own"], lambda own: f"{number(own['median'])} ({number(own['min'])} to {number(own['max'])})")
+        out.append((f"{NAMES[network]}, batch {batch_of(row)}{precision}", learns,
+                    f"{row['own'].get('trained_parameters', 0):,}", row["threads"], spread,
+                    *(notes.peer_cell(row, column) for column in columns), ratio(row), growth(row["own"]), growth(best_peer(row))))
+    return notes.below(table(("", "what learns", "parameters", "threads", "tl, ms", *(f"{column}, ms" for column in columns),
+                              "ratio to the best", "tl, MB", "best peer, MB"), out))
 
 
 def job_table(rows):
@@ -169,7 +221,7 @@ def job_table(rows):
         accuracies = [f"{100 * side['accuracy']:.1f} %" if "accuracy" in side else "" for side in (row["own"], best_peer(row))]
         out.append((f"{NAMES[row['name'].split('/')[0]]}, {row['shape']}", row["threads"], f"{number(row['tl'])} s",
                     f"{number(row['peer'])} s", ratio(row), *accuracies))
-    return table(("", "threads", "tl", row_peer(rows), "ratio", "accuracy, tl", "accuracy, peer"), out)
+    return table(("", "threads", rows[0]["own"]["name"], row_peer(rows), "ratio", "accuracy", "of the peer"), out)
 
 
 def row_peer(rows):
@@ -184,6 +236,10 @@ def peak_table(peaks):
 def order_of(program, rows):
     """As the networks are listed here, and otherwise as they were measured."""
     networks = list(NAMES)
+    if program == "tuning":
+        part = lambda row: row["name"].split("/")
+        return sorted(rows, key=lambda row: (networks.index(part(row)[0]), row["precision"] != "f32", -row["threads"],
+                                             list(TUNINGS).index(part(row)[1])))
     if program not in ("inference", "training", "frozen_step"):
         return rows
     return sorted(rows, key=lambda row: (networks.index(row["name"].split("/")[0]), -row["threads"], -batch_of(row)))
@@ -397,7 +453,8 @@ def write(results):
             if name in ("inference", "training", "frozen_step") and drawn:
                 (folder / f"{name}.svg").write_text(plot(f"{TITLES[name]}, samples per second, {most} threads", drawn))
                 page += ["", f"![{TITLES[name]}](measurements/{name}.svg)"]
-            page += ["", all_peers_table(rows[name])]
+            make = {"tuning": tuning_table, "cached_training": job_table}.get(name, all_peers_table)
+            page += ["", make(rows[name])]
     efficiency = programs.get("data_efficiency", [])
     if efficiency:
         page += data_efficiency_page(efficiency, folder)

@@ -6,8 +6,8 @@
 # Each case is a run of its own, so that a cut run goes on where it stopped if TL_BENCH_RESULTS keeps its parts. Further:
 #   TL_BENCH_PREFIX    a command to put before each run, such as "taskset -c 0,1"
 #   TL_BENCH_PROGRAMS  only these, such as "inference training"
-#   TL_BENCH_PRECISION f32 (default) or bf16, which gemm, inference, training and frozen_step know
-#   TL_BENCH_PICTURES, TL_BENCH_WEIGHTS   hymenoptera_data and EfficientNet-Lite0's file, for fine-tuning
+#   TL_BENCH_PRECISION f32 (default) or bf16, which gemm, inference, training, frozen_step and tuning know
+#   TL_BENCH_PICTURES, TL_BENCH_WEIGHTS   hymenoptera_data and EfficientNet-Lite0's file, for finetune and cached_training
 #   TL_BENCH_IDX       a folder with IDX files such as Fashion-MNIST, for cached_epochs
 set -eu
 cd "$(dirname "$0")/.."
@@ -18,12 +18,21 @@ precision=${TL_BENCH_PRECISION:-f32}
 parts=${TL_BENCH_RESULTS:-$(mktemp -d)}
 mkdir -p "$parts"
 
-for program in ${TL_BENCH_PROGRAMS:-peak gemm conv layers inference training frozen_step cached_epochs cached_epochs_idx startup loader \
-  finetune}; do
+for program in ${TL_BENCH_PROGRAMS:-peak gemm conv layers inference training frozen_step tuning cached_epochs cached_epochs_idx \
+  cached_training startup loader finetune}; do
   case $program in
     finetune)
       [ -n "${TL_BENCH_PICTURES:-}" ] && [ -n "${TL_BENCH_WEIGHTS:-}" ] || continue
       set -- --pictures "$TL_BENCH_PICTURES" --weights "$TL_BENCH_WEIGHTS"
+      ;;
+    tuning)
+      program=training
+      set -- --tuning full,lora,lora_attention,bottleneck,norms,biases,head
+      ;;
+    cached_training)
+      [ -n "${TL_BENCH_PICTURES:-}" ] && [ -n "${TL_BENCH_WEIGHTS:-}" ] || continue
+      program=cached_epochs
+      set -- --trainings "$TL_BENCH_PICTURES" --weights "$TL_BENCH_WEIGHTS" --rounds 1
       ;;
     cached_epochs)
       set --

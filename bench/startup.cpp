@@ -70,11 +70,13 @@ int main(int argc, char** argv) {
       if (!options.wants("mobilenet_v2/first_prediction", "500x375 JPEG", threads)) continue;
       std::vector<bench::Worker> workers;
       workers.emplace_back(std::vector<std::string>{"/proc/self/exe", "--worker", "--weights", weights, "--picture",
-                                                    picture, "--threads", std::to_string(threads)});
+                                                    picture, "--threads", std::to_string(threads)},
+                           "tl");
       for (const std::string form : {"torch", "onnxruntime", "openvino"})
         if (options.wants_peer(form))
-          workers.emplace_back(options.peer_command(
-              "startup.py", {"--form", form, "--picture", picture, "--threads", std::to_string(threads)}));
+          workers.emplace_back(options.peer_command("startup.py", {"--form", form, "--picture", picture, "--threads",
+                                                                   std::to_string(threads)}),
+                               form);
       std::vector<bench::Side> sides;
       for (bench::Worker& one : workers) sides.push_back(bench::side_of(one));
       comparison.run({"mobilenet_v2/first_prediction", "500x375 JPEG", threads, {.unit = "ms"}}, std::move(sides));
@@ -85,7 +87,7 @@ int main(int argc, char** argv) {
           bench::side_of("tl " TL_VERSION_STRING, [&] { tl::models::load_image_model(weights); })};
       std::optional<bench::Worker> torch;
       if (options.wants_peer("torch")) {
-        torch.emplace(options.peer_command("startup.py", {"--form", "torch", "--load"}));
+        torch.emplace(options.peer_command("startup.py", {"--form", "torch", "--load"}), "torch");
         sides.push_back(bench::side_of(*torch));
       }
       comparison.run({"mobilenet_v2/load", file_size, 1, {.unit = "ms"}}, std::move(sides));

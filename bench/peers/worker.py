@@ -34,9 +34,10 @@ def turn(call, seconds):
     return {"seconds": total / calls, "calls": calls}
 
 
-def serve(prepare, warm_up_calls=WARM_UP_CALLS, peak_bytes=lambda: resident("VmHWM"), accuracy=None):
+def serve(prepare, warm_up_calls=WARM_UP_CALLS, peak_bytes=lambda: resident("VmHWM"), accuracy=None, trained_parameters=None):
     """prepare(case) gives the peer's name with its version, and the call to time; case is None at the start. A worker whose
-    cases are told later gives no call then. `peak_bytes` tells whose memory counts, `accuracy` what the last call trained."""
+    cases are told later gives no call then. `peak_bytes` tells whose memory counts, `accuracy` what the last call trained, and
+    `trained_parameters` how many parameters a call trains."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries that print must not disturb the protocol
 
@@ -50,7 +51,8 @@ def serve(prepare, warm_up_calls=WARM_UP_CALLS, peak_bytes=lambda: resident("VmH
             base = resident("VmRSS")
             for _ in range(warm_up_calls if call else 0):
                 call()
-            answer({"peer": name, "base_bytes": base})
+            hello = {"peer": name, "base_bytes": base}
+            answer({**hello, "trained_parameters": trained_parameters()} if trained_parameters else hello)
             return call
         except Exception as error:  # whatever it is, the runner's row says so
             traceback.print_exc()

@@ -57,7 +57,8 @@ Side side_of(Worker& worker) {
                 return turn;
               },
           .error = worker.error(),
-          .base_bytes = worker.base_bytes()};
+          .base_bytes = worker.base_bytes(),
+          .trained_parameters = worker.trained_parameters()};
 }
 
 Side side_of(std::string name, std::function<void()> call) {
@@ -80,6 +81,9 @@ void Comparison::run(const Case& one, std::vector<Side> sides) {
   std::vector<std::vector<double>> seconds(sides.size());
   std::vector<int64_t> memory(sides.size());
   std::vector<double> accuracy(sides.size(), -1);
+  for (Side& side : sides)
+    if (sides[0].error.empty() && side.error.empty() && side.trained_parameters != sides[0].trained_parameters)
+      side.error = tl::text("trains ", side.trained_parameters, " parameters, tl ", sides[0].trained_parameters);
   for (int round = 0; round < options_.rounds; ++round)
     for (size_t i = 0; i < sides.size(); ++i) {
       if (!sides[i].error.empty()) continue;
@@ -111,6 +115,7 @@ void Comparison::run(const Case& one, std::vector<Side> sides) {
     const Spread spread(values);
     out.update({{"median", rounded(spread.middle)}, {"min", rounded(spread.low)}, {"max", rounded(spread.high)}});
     if (sides[i].base_bytes > 0) out.update({{"peak_bytes", memory[i]}, {"base_bytes", sides[i].base_bytes}});
+    if (sides[i].trained_parameters > 0) out["trained_parameters"] = sides[i].trained_parameters;
     if (accuracy[i] >= 0) out["accuracy"] = rounded(accuracy[i]);
     return out;
   };

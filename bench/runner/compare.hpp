@@ -32,6 +32,7 @@ struct Side {
   std::function<Turn(double seconds)> turn = {};
   std::string error = {};  ///< why it takes no part
   int64_t base_bytes = 0;
+  int64_t trained_parameters = 0;  ///< a side that trains another number than tl takes no part; 0: not told
 };
 
 /// Waits until the worker is ready.

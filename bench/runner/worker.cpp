@@ -23,7 +23,6 @@ namespace {
 constexpr double kStartSeconds = 600;  // compilers among the peers take their time
 constexpr double kTurnSeconds = 3600;  // a turn may be a whole training
 constexpr double kShortCall = 0.1;
-constexpr int kWarmUpCalls = 3;
 
 /// As exec wants it; the strings must live on.
 std::vector<char*> words_of(const std::vector<std::string>& command) {
@@ -65,7 +64,9 @@ int serve(const std::string& name, const std::function<std::function<void()>()>&
     const std::function<void()> call = prepare();
     const int64_t base = resident_memory().now;
     for (int i = 0; i < options.warm_up_calls; ++i) call();
-    std::cout << nlohmann::json{{"peer", name}, {"base_bytes", base}}.dump() << std::endl;
+    nlohmann::json hello = {{"peer", name}, {"base_bytes", base}};
+    if (options.trained_parameters) hello["trained_parameters"] = options.trained_parameters();
+    std::cout << hello.dump() << std::endl;
     std::string word;
     for (double seconds; std::cin >> word >> seconds;) {
       const Turn turn = time_calls(call, seconds);
@@ -96,7 +97,7 @@ void run_program(const std::vector<std::string>& command) {
   tl::require<tl::IoError>(WIFEXITED(status) && WEXITSTATUS(status) == 0, "bench: ", command[0], " failed");
 }
 
-Worker::Worker(const std::vector<std::string>& command) {
+Worker::Worker(const std::vector<std::string>& command, std::string peer) : name_(std::move(peer)) {
   int request[2], reply[2];
   tl::require<tl::IoError>(pipe2(request, O_CLOEXEC) == 0 && pipe2(reply, O_CLOEXEC) == 0, "bench: no pipe");
   std::vector<char*> words = words_of(command);
@@ -115,7 +116,6 @@ Worker::Worker(const std::vector<std::string>& command) {
   close(reply[1]);
   to_ = request[1];
   from_ = reply[0];
-  name_ = command[0];
 }
 
 void Worker::wait() {
@@ -129,6 +129,7 @@ void Worker::read_hello() {
   if (!error_.empty()) return;
   name_ = hello["peer"];
   base_bytes_ = hello["base_bytes"];
+  trained_parameters_ = hello.value("trained_parameters", int64_t{0});
 }
 
 void Worker::load(const std::string& operation) {
@@ -147,6 +148,7 @@ Worker::Worker(Worker&& other) noexcept
       name_(std::move(other.name_)),
       error_(std::move(other.error_)),
       base_bytes_(other.base_bytes_),
+      trained_parameters_(other.trained_parameters_),
       waited_(other.waited_),
       alive_(other.alive_) {}
 

@@ -5,6 +5,7 @@
 // the Python peers peers/worker.py:
 //
 //   worker, once ready:       {"peer": "torch 2.15.0 eager", "base_bytes": 5e8}   or {"error": "why not"}
+//                             with "trained_parameters" where that must be as many on all sides
 //   runner:  turn 0.25        run for about 0.25 seconds
 //   worker:  {"seconds": 0.0123, "calls": 20, "peak_bytes": 7e8}                  the mean of its calls
 //            with "accuracy" where the call trains something
@@ -35,6 +36,7 @@ struct ServeOptions {
   int warm_up_calls = 3;
   std::function<int64_t()> peak_bytes = {};  ///< whose memory counts, if not this process'
   std::function<double()> accuracy = {};     ///< of what the last call trained
+  std::function<int64_t()> trained_parameters = {};
 };
 
 /// The worker's side: makes the call, warms up, and answers turns until stdin ends. Returns the exit code.
@@ -47,8 +49,9 @@ void run_program(const std::vector<std::string>& command);
 /// A running worker.
 class Worker {
  public:
-  /// Starts a program, and does not wait for it: several get ready at once.
-  explicit Worker(const std::vector<std::string>& command);
+  /// Starts a program, and does not wait for it: several get ready at once. `peer` is its name as long as it has not
+  /// said its own: words of that one, such as "torch eager".
+  Worker(const std::vector<std::string>& command, std::string peer);
   ~Worker();
   Worker(Worker&& other) noexcept;
   Worker(const Worker&) = delete;
@@ -56,9 +59,10 @@ class Worker {
 
   /// Waits until it is ready. `error()` tells if it never will be.
   void wait();
-  const std::string& name() const { return name_; }    ///< with versions, as the worker calls itself
-  const std::string& error() const { return error_; }  ///< why there is none; empty while it works
-  int64_t base_bytes() const { return base_bytes_; }   ///< resident before its first call
+  const std::string& name() const { return name_; }                   ///< with versions, as the worker calls itself
+  const std::string& error() const { return error_; }                 ///< why there is none; empty while it works
+  int64_t base_bytes() const { return base_bytes_; }                  ///< resident before its first call
+  int64_t trained_parameters() const { return trained_parameters_; }  ///< 0: not told
   Turn turn(double seconds);
   /// Tells which operation the next turns are about, as JSON; clears the error of another case.
   void load(const std::string& operation);
@@ -69,7 +73,7 @@ class Worker {
 
   int process_ = -1, to_ = -1, from_ = -1;
   std::string buffer_, name_, error_;
-  int64_t base_bytes_ = 0;
+  int64_t base_bytes_ = 0, trained_parameters_ = 0;
   bool waited_ = false, alive_ = false;
 };
 

@@ -49,13 +49,13 @@ def write_lenet(path):
 
 
 class Benches(unittest.TestCase):
-    def check(self, name, filter_text, *more):
+    def check(self, name, filter_text, *more, program=None):
         with tempfile.TemporaryDirectory() as folder:
             file = pathlib.Path(folder) / "report.json"
             done = run(f"bench_{name}", *MOMENT, "--filter", filter_text, "--json", file, *more)
             report = json.loads(file.read_text())
         self.assertEqual(report, json.loads(done.stdout.strip().splitlines()[-1]))
-        self.assertEqual(report["program"], name)
+        self.assertEqual(report["program"], program or name)
         self.assertIn("amx", report["machine"])
         self.assertTrue(report["rows"])
         for row in report["rows"]:
@@ -69,6 +69,23 @@ class Benches(unittest.TestCase):
             self.assertGreater(report["rows"][0]["percent_of_peak"], 0)
             self.assertGreater(report["rows"][0]["own"]["peak_bytes"], report["rows"][0]["own"]["base_bytes"])
         self.check("training", "encoder/training [1,")
+
+    def test_ways_of_tuning(self):
+        rows = self.check("training", "resnet20", "--tuning", "full,lora,bottleneck,norms,head", program="tuning")["rows"]
+        self.assertEqual([row["name"] for row in rows], [f"resnet20/{way}" for way in ("full", "bottleneck", "norms", "head")])
+        trained = [row["own"]["trained_parameters"] for row in rows]
+        self.assertEqual(trained, sorted(trained, reverse=True))
+        self.assertEqual(trained[-1], 2 * 64 + 2)
+
+    def test_a_peer_that_trains_another_number_of_parameters_takes_no_part(self):
+        with tempfile.TemporaryDirectory() as folder:
+            python = pathlib.Path(folder) / "python"
+            python.write_text("#!/bin/sh\necho '{\"peer\": \"torch 0 eager\", \"base_bytes\": 1, \"trained_parameters\": 7}'\ncat\n")
+            python.chmod(0o755)
+            done = run("bench_training", *MOMENT[:-1], "eager", "--python", python, "--filter", "resnet20", "--tuning", "head")
+        row = json.loads(done.stdout.strip().splitlines()[-1])["rows"][0]
+        self.assertEqual(row["peers"], [{"name": "torch 0 eager", "error": "trains 7 parameters, tl 130"}])
+        self.assertGreater(row["tl"], 0)
 
     def test_kernels(self):
         self.assertEqual([row["unit"] for row in self.check("gemm", "512x49x4608")["rows"]], ["GFLOP/s"] * 2)
@@ -90,6 +107,18 @@ class Benches(unittest.TestCase):
         self.assertLess(times["cached"], times["fill"])
         self.assertLess(times["cached_disk"], times["fill_disk"])
 
+    def test_trainings_on_what_is_kept_reach_the_same_accuracy(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            write_pictures(folder / "noise", 6)
+            write_lenet(folder / "lenet.safetensors")
+            rows = self.check("cached_epochs", "seed", "--trainings", folder / "noise", "--weights", folder / "lenet.safetensors",
+                              "--epochs", 2, "--seeds", 2, program="cached_training")["rows"]
+        self.assertEqual([row["shape"] for row in rows], [f"2 epochs, {more}seed {seed}" for more in ("", "4 augmentations, ")
+                                                          for seed in (0, 1)])
+        for row in rows:
+            self.assertEqual(row["own"]["accuracy"], row["peers"][0]["accuracy"])
+
     def test_list_names_the_cases_without_measuring(self):
         done = run("bench_conv", "--list", "--filter", "depthwise5x5", "--threads", "2")
         self.assertEqual(done.stdout.splitlines()[0], "depthwise5x5/forward 28x28 240->240 T2")
@@ -104,6 +133,7 @@ class Benches(unittest.TestCase):
         done = run("bench_inference", *MOMENT[:-1], "eager", "--python", "/nonexistent", "--filter", "resnet20")
         row = json.loads(done.stdout.strip().splitlines()[-1])["rows"][0]
         self.assertIsNone(row["peer"])
+        self.assertEqual(row["peers"][0]["name"], "torch eager")
         self.assertIn("did not start", row["peers"][0]["error"])
 
     def test_learning_curves_are_made_once(self):

@@ -54,6 +54,32 @@ class Report(unittest.TestCase):
         self.assertIn("not installed", page)
         xml.dom.minidom.parse(str(self.root / "docs/measurements/inference.svg"))
 
+    def test_a_peer_that_failed_has_a_dash_in_its_own_column_and_a_reason_below(self):
+        inference = ("inference", "resnet18/inference", "[16, 224, 224, 3]")
+        failed = [{"name": "torch eager", "error": "no bf16"}, {"name": "openvino", "error": "not installed"}]
+        self.write(report(*inference, 60.0), report(*inference, 70.0, precision="bf16", peers=failed, peer=None, peer_name=None,
+                                                    ratio=None))
+        page = (self.root / "docs/measurements.md").read_text()
+        self.assertIn("| tl | torch 2 eager | openvino 1 | ratio", page)
+        self.assertIn("| 60 (59 to 61) | 50 | – (1) | **1.20**", page)
+        self.assertIn("| 70 (69 to 71) | – (2) | – (1) |  |", page)
+        self.assertIn("(1) not installed<br>\n(2) no bf16\n", page)
+
+    def test_ways_of_tuning_stand_in_one_table(self):
+        def row(way, parameters, time):
+            one = report("tuning", f"encoder/{way}", "[16, 128]", time, unit="ms")
+            one["rows"][0]["own"]["trained_parameters"] = parameters
+            return one
+
+        self.write(row("head", 770, 20.0), row("lora_attention", 148226, 60.0), row("full", 22565378, 100.0))
+        page = (self.root / "docs/measurements.md").read_text()
+        lines = [line for line in page.splitlines() if line.startswith("| text encoder, batch 16")]
+        self.assertEqual([line.split(" | ")[1:5] for line in lines], [
+            ["everything", "22,565,378", "2", "100 (99 to 101)"],
+            ["head and LoRA of rank 8 on attention", "148,226", "2", "60 (59 to 61)"],
+            ["the head alone", "770", "2", "20 (19 to 21)"]])
+        self.assertIn("| 500 (+400) | 1,000 (+400) |", lines[0])
+
     def test_a_whole_job_shows_accuracies(self):
         job = report("finetune", "efficientnet_lite0/finetune", "10 epochs", 60.0)
         job["rows"][0]["own"]["accuracy"] = 0.954
