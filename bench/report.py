@@ -22,8 +22,9 @@ PROGRAMS = ("peak", "gemm", "conv", "layers", "inference", "training", "frozen_s
             "cached_training", "startup", "loader", "finetune")
 NAMES = {"resnet18": "ResNet-18", "mobilenet_v2": "MobileNetV2", "efficientnet_lite0": "EfficientNet-Lite0",
          "resnet20": "CIFAR ResNet-20", "encoder": "text encoder"}
-TUNINGS = {"full": "everything", "lora": "LoRA of rank 8", "lora_attention": "LoRA of rank 8 on attention",
-           "bottleneck": "bottlenecks of width 16", "ia3": "(IA)³", "norms": "norms", "biases": "biases", "head": "the head alone"}
+TUNINGS = {"full": "everything", "recompute": "everything, blocks run again in backward", "lora": "LoRA of rank 8",
+           "lora_attention": "LoRA of rank 8 on attention", "bottleneck": "bottlenecks of width 16", "ia3": "(IA)³",
+           "norms": "norms", "biases": "biases", "head": "the head alone"}
 FURTHER_NAMES = {"cifar_resnet20": "CIFAR ResNet-20", "lenet": "LeNet"}
 TITLES = {
     "peak": "Limits of the machine",
@@ -205,7 +206,7 @@ def tuning_table(rows):
     out = []
     for row in rows:
         network, way = row["name"].split("/")
-        learns = TUNINGS[way] if way in ("full", "head") else f"head and {TUNINGS[way]}"
+        learns = TUNINGS[way] if way in ("full", "recompute", "head") else f"head and {TUNINGS[way]}"
         precision = "" if row["precision"] == "f32" else f", {row['precision']}"
         spread = notes.cell(row["own"], lambda own: f"{number(own['median'])} ({number(own['min'])} to {number(own['max'])})")
         out.append((f"{NAMES[network]}, batch {batch_of(row)}{precision}", learns,

@@ -27,7 +27,7 @@ for program in ${TL_BENCH_PROGRAMS:-peak gemm conv layers inference training fro
       ;;
     tuning)
       program=training
-      set -- --tuning full,lora,lora_attention,bottleneck,norms,biases,head
+      set -- --tuning full,recompute,lora,lora_attention,bottleneck,norms,biases,head
       ;;
     cached_training)
       [ -n "${TL_BENCH_PICTURES:-}" ] && [ -n "${TL_BENCH_WEIGHTS:-}" ] || continue

@@ -8,13 +8,16 @@ users have it. The optimizer is SGD with momentum, AdamW for the encoder, in PyT
 
 import argparse
 import contextlib
+import functools
 import pathlib
+import re
 import shutil
 import sys
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 import torch_adapters
 import worker
@@ -88,6 +91,15 @@ def make_input(network, batch):
     return torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
 
 
+def recompute(net, network):
+    """Runs the blocks again in backward that tl's recompute_blocks does: all but the last, whose turn comes at once."""
+    blocks = (torch_adapters.BLOCKS | {"encoder": r"layers\.\d+"})[network]
+    names = [name for name, _ in net.named_modules() if re.fullmatch(blocks, name)]
+    for name in names[:-1]:
+        block = net.get_submodule(name)
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+
+
 def prepare(options, trained):
     """The worker's name and call; `trained` gets the parameters that a call trains."""
     torch.set_num_threads(options.threads)
@@ -97,7 +109,10 @@ def prepare(options, trained):
     net, head = make(options.network, options.tuning)
     x = make_input(options.network, options.batch)
     tuning = "head" if options.task == "frozen_step" else options.tuning
-    if tuning not in ("", "full"):
+    everything = tuning in ("", "full", "recompute")
+    if tuning == "recompute":
+        recompute(net, options.network)
+    elif not everything:
         torch_adapters.tune(net, options.network, head, tuning, x[:1])
     if options.network != "encoder":
         net = net.to(memory_format=torch.channels_last)
@@ -115,7 +130,7 @@ def prepare(options, trained):
 
         return name, predict
 
-    net.train(tuning in ("", "full"))
+    net.train(everything)
     trained.extend(p for p in net.parameters() if p.requires_grad)
     if options.network == "encoder":
         optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=1e-4, fused=True)
@@ -144,7 +159,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", required=True)
     parser.add_argument("--task", choices=("inference", "training", "frozen_step"), default="inference")
-    parser.add_argument("--tuning", default="", help="measure a way of tuning: full, head, or one of torch_adapters.py")
+    parser.add_argument("--tuning", default="",
+                        help="measure a way of tuning: full, recompute, head, or one of torch_adapters.py")
     parser.add_argument("--form", choices=("eager", "compile"), default="eager")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)

@@ -112,7 +112,8 @@ Work prepare(const Network& network, Task task, const std::string& tuning, int64
       call();
     }};
   if (task == Task::frozen_step) tl::freeze_all_but(*state->net, head);
-  if (!tuning.empty() && tuning != "full") tune(*state->net, head, tuning, state->x);
+  if (tuning == "recompute") tl::nn::recompute_blocks(*state->net);
+  else if (!tuning.empty() && tuning != "full") tune(*state->net, head, tuning, state->x);
   const auto groups = tl::optim::param_groups(*state->net, 1e-3, 1e-4);
   if (text) state->optimizer = std::make_unique<tl::optim::AdamW>(groups);
   else state->optimizer = std::make_unique<tl::optim::Sgd>(groups, tl::optim::SgdOptions{.momentum = 0.9});
@@ -199,7 +200,8 @@ int network_program(int argc, char** argv, Task task, const std::string& about) 
   if (task == Task::training)
     app.add_option("--tuning", tunings, "steps in which only this learns beside the head, in milliseconds")
         ->delimiter(',')
-        ->check(CLI::IsMember({"full", "lora", "lora_attention", "bottleneck", "ia3", "norms", "biases", "head"}));
+        ->check(CLI::IsMember(
+            {"full", "recompute", "lora", "lora_attention", "bottleneck", "ia3", "norms", "biases", "head"}));
   app.add_option("--worker", worker, "")->group("");  // how the program starts itself, one process for each case
   return example::run(app, argc, argv, [&] {
     const bool tuned = !tunings.empty();

@@ -71,11 +71,13 @@ class Benches(unittest.TestCase):
         self.check("training", "encoder/training [1,")
 
     def test_ways_of_tuning(self):
-        rows = self.check("training", "resnet20", "--tuning", "full,lora,bottleneck,norms,head", program="tuning")["rows"]
-        self.assertEqual([row["name"] for row in rows], [f"resnet20/{way}" for way in ("full", "bottleneck", "norms", "head")])
+        rows = self.check("training", "resnet20", "--tuning", "full,recompute,lora,bottleneck,norms,head", program="tuning")["rows"]
+        self.assertEqual([row["name"] for row in rows], [f"resnet20/{way}" for way in ("full", "recompute", "bottleneck", "norms", "head")])
         trained = [row["own"]["trained_parameters"] for row in rows]
         self.assertEqual(trained, sorted(trained, reverse=True))
         self.assertEqual(trained[-1], 2 * 64 + 2)
+        peaks = [row["own"]["peak_bytes"] - row["own"]["base_bytes"] for row in rows]
+        self.assertLess(peaks[1], 0.8 * peaks[0])
 
     def test_a_peer_that_trains_another_number_of_parameters_takes_no_part(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -71,11 +71,12 @@ class Report(unittest.TestCase):
             one["rows"][0]["own"]["trained_parameters"] = parameters
             return one
 
-        self.write(row("head", 770, 20.0), row("lora_attention", 148226, 60.0), row("full", 22565378, 100.0))
+        self.write(row("head", 770, 20.0), row("lora_attention", 148226, 60.0), row("recompute", 22565378, 130.0), row("full", 22565378, 100.0))
         page = (self.root / "docs/measurements.md").read_text()
         lines = [line for line in page.splitlines() if line.startswith("| text encoder, batch 16")]
         self.assertEqual([line.split(" | ")[1:5] for line in lines], [
             ["everything", "22,565,378", "2", "100 (99 to 101)"],
+            ["everything, blocks run again in backward", "22,565,378", "2", "130 (129 to 131)"],
             ["head and LoRA of rank 8 on attention", "148,226", "2", "60 (59 to 61)"],
             ["the head alone", "770", "2", "20 (19 to 21)"]])
         self.assertIn("| 500 (+400) | 1,000 (+400) |", lines[0])
