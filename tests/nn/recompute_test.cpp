@@ -1,6 +1,7 @@
 // Modules that are computed again in backward: the bits of plain training, in less memory.
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "support.hpp"
@@ -524,6 +525,27 @@ TEST_CASE("observers see each result once, and the result of a recomputed module
   }
   CHECK(seen[0] == seen[1]);
   CHECK(gradients[0] == gradients[1]);
+}
+
+TEST_CASE("a second run has the kernels of the first, and shows nothing to observers") {
+  for (const bool observed_backward : {false, true}) {
+    CAPTURE(observed_backward);
+    int seen[2] = {0, 0};
+    Bytes gradients[2];
+    for (const bool recomputed : {false, true}) {
+      manual_seed(1);
+      models::EfficientNetLite net(0, {.classes = 3});
+      if (recomputed) nn::recompute_blocks(net);
+      const auto count = [&](nn::Module&, const Tensor&) { ++seen[recomputed]; };
+      std::optional<nn::Observe> observe(count);  // under which chains run layer by layer
+      const Tensor loss = cross_entropy(net(random({2, 32, 32, 3})), some_labels(2, 3, 0));
+      if (!observed_backward) observe.reset();
+      loss.backward();
+      gradients[recomputed] = gradients_of(net);
+    }
+    CHECK(seen[0] == seen[1]);
+    CHECK(gradients[0] == gradients[1]);
+  }
 }
 
 TEST_CASE("blocks are found in chains, and the last is not recomputed") {
