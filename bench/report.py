@@ -170,7 +170,8 @@ class Footnotes:
 
 
 def peer_columns(rows):
-    """The peers' names in order. One that never said its version goes with one that did, as "torch eager" with "torch 2 eager"."""
+    """The peers' names in order. One that failed before it said its version goes with one that did: "torch eager" with
+    "torch 2 eager"."""
     peers = [peer for row in rows for peer in row["peers"]]
     columns = list(dict.fromkeys(peer["name"] for peer in peers if "error" not in peer))
     for peer in peers:

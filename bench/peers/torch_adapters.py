@@ -85,7 +85,8 @@ def tune(net, network, head, way, sample):
             if is_product(module) and (way == "lora" or re.fullmatch(ATTENTION, name)):
                 replace(net, name, Lora(module))
     elif way == "bottleneck":
-        for name, channels in channels_of(net, [name for name, _ in modules if re.fullmatch(BLOCKS[network], name)], sample).items():
+        blocks = [name for name, _ in modules if re.fullmatch(BLOCKS[network], name)]
+        for name, channels in channels_of(net, blocks, sample).items():
             replace(net, name, Bottleneck(net.get_submodule(name), channels))
     elif way == "ia3":
         for name, module in modules:

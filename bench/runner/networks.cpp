@@ -60,7 +60,7 @@ void tune(tl::nn::Module& net, const std::string& head, const std::string& tunin
   if (tuning == "biases") tl::unfreeze_biases(net);
   if (tuning != "bottleneck") return;
   const auto modules = tl::nn::named_modules(net);
-  for (const char* glob : {"layers.*.output", "layers.*.down", "blocks.*.*", "layer?.*", "features.*"})
+  for (const char* glob : {"layers.*.output", "layers.*.down", "blocks.*.*", "layer[1-4].*", "features.*"})
     if (std::any_of(modules.begin(), modules.end(), [&](const auto& m) { return tl::glob_match(glob, m.name); }))
       tl::add_bottlenecks(net, glob, {}, sample);
 }
@@ -112,8 +112,12 @@ Work prepare(const Network& network, Task task, const std::string& tuning, int64
       call();
     }};
   if (task == Task::frozen_step) tl::freeze_all_but(*state->net, head);
-  if (tuning == "recompute") tl::nn::recompute_blocks(*state->net);
-  else if (!tuning.empty() && tuning != "full") tune(*state->net, head, tuning, state->x);
+  if (tuning == "recompute") {
+    tl::nn::recompute_blocks(*state->net);
+  } else if (!tuning.empty() && tuning != "full") {
+    const tl::Tensor& x = state->x;
+    tune(*state->net, head, tuning, tl::Tensor::view_of(x.storage(), 0, x.shape().with(0, 1), x.dtype()));
+  }
   const auto groups = tl::optim::param_groups(*state->net, 1e-3, 1e-4);
   if (text) state->optimizer = std::make_unique<tl::optim::AdamW>(groups);
   else state->optimizer = std::make_unique<tl::optim::Sgd>(groups, tl::optim::SgdOptions{.momentum = 0.9});

@@ -82,7 +82,8 @@ class Benches(unittest.TestCase):
     def test_a_peer_that_trains_another_number_of_parameters_takes_no_part(self):
         with tempfile.TemporaryDirectory() as folder:
             python = pathlib.Path(folder) / "python"
-            python.write_text("#!/bin/sh\necho '{\"peer\": \"torch 0 eager\", \"base_bytes\": 1, \"trained_parameters\": 7}'\ncat\n")
+            hello = json.dumps({"peer": "torch 0 eager", "base_bytes": 1, "trained_parameters": 7})
+            python.write_text(f"#!/bin/sh\necho '{hello}'\ncat\n")
             python.chmod(0o755)
             done = run("bench_training", *MOMENT[:-1], "eager", "--python", python, "--filter", "resnet20", "--tuning", "head")
         row = json.loads(done.stdout.strip().splitlines()[-1])["rows"][0]
