@@ -36,7 +36,7 @@ TITLES = {
     "frozen_step": "Steps of the head on a frozen backbone",
     "tuning": "Steps in which few parameters learn",
     "cached_epochs": "Epochs on a frozen backbone whose results are kept",
-    "cached_training": "Trainings of a head on what is kept, and on a backbone that runs anew",
+    "cached_training": "Trainings of a head on ants and bees, on what is kept and on a backbone that runs anew",
     "startup": "Start-up",
     "loader": "Pictures",
     "finetune": "Fine-tuning from start to end",
