@@ -79,6 +79,12 @@ class Benches(unittest.TestCase):
         peaks = [row["own"]["peak_bytes"] - row["own"]["base_bytes"] for row in rows]
         self.assertLess(peaks[1], 0.8 * peaks[0])
 
+    def test_the_encoder_has_adapters_on_its_projections(self):
+        rows = self.check("training", "encoder", "--tuning", "lora_attention,bottleneck,head", "--batch", 1, program="tuning")["rows"]
+        layers, width, head = 6, 384, 2 * 384 + 2
+        self.assertEqual([row["own"]["trained_parameters"] for row in rows],
+                         [layers * 4 * 2 * 8 * width + head, layers * 2 * (2 * 16 * width + 16 + width) + head, head])
+
     def test_a_peer_that_trains_another_number_of_parameters_takes_no_part(self):
         with tempfile.TemporaryDirectory() as folder:
             python = pathlib.Path(folder) / "python"
