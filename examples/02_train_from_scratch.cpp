@@ -78,9 +78,9 @@ int main(int argc, char** argv) {
   double rate = 0.05;
   common.add_to(app);
   app.add_option("--idx", folder, "folder with IDX files; without it, made-up spirals");
-  app.add_option("--epochs", epochs)->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--hidden", hidden, "width of the hidden layers")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--lr", rate)->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--epochs", epochs)->check(example::count())->capture_default_str();
+  app.add_option("--hidden", hidden, "width of the hidden layers")->check(example::count())->capture_default_str();
+  app.add_option("--lr", rate)->check(example::above_zero())->capture_default_str();
 
   return example::run(app, argc, argv, [&] {
     const Device device = common.apply();

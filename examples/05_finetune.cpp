@@ -20,9 +20,10 @@ int main(int argc, char** argv) {
   common.add_to(app);
   app.add_option("dir", folder, "folder with train/<class>/... and val/<class>/...")->required();
   app.add_option("--weights", weights, "pretrained weights")->required();
-  app.add_option("--epochs", options.epochs)->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--checkpoint", options.checkpoint, "file to go on from if the run is cut");
-  app.add_option("--save", save, "file for the trained network");
+  app.add_option("--epochs", options.epochs)->check(example::count())->capture_default_str();
+  app.add_option("--checkpoint", options.checkpoint, "file to go on from if the run is cut")
+      ->check(example::new_file());
+  app.add_option("--save", save, "file for the trained network")->check(example::new_file());
 
   return example::run(app, argc, argv, [&] {
     common.apply();

@@ -26,16 +26,16 @@ int main(int argc, char** argv) {
   app.add_option("--weights", weights, "file from weights/fetch.py or weights/convert.py")->required();
   app.add_option("--strategies", strategies, "which, in order")->delimiter(',')->capture_default_str();
   app.add_option("--seeds", seeds, "runs of each, with seeds from --seed on")
-      ->check(CLI::PositiveNumber)
+      ->check(example::count())
       ->capture_default_str();
   for (auto& [name, count] : epochs)
-    app.add_option("--epochs-" + name, count, "0: the strategy's own")->check(CLI::NonNegativeNumber);
+    app.add_option("--epochs-" + name, count, "0: the strategy's own")->check(example::count(0));
   for (auto& [name, value] : rates)
-    app.add_option("--lr-" + name, value, "0: the strategy's own")->check(CLI::NonNegativeNumber);
-  app.add_option("--batch", options.batch)->check(CLI::PositiveNumber)->capture_default_str();
+    app.add_option("--lr-" + name, value, "0: the strategy's own")->check(example::at_least_zero());
+  app.add_option("--batch", options.batch)->check(example::count())->capture_default_str();
   app.add_option("--validate-every", options.validate_every, "epochs; the last one is always validated")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--report", report_folder, "folder for report.html and the logs");
+      ->check(example::count());
+  app.add_option("--report", report_folder, "folder for report.html and the logs")->check(example::new_folder());
 
   return example::run(app, argc, argv, [&] {
     const tl::Device device = common.apply();

@@ -39,69 +39,75 @@ int main(int argc, char** argv) {
   for (const auto& strategy : tl::strategies()) names += "\n" + strategy.name + ": " + strategy.summary;
   app.add_option("--strategy", strategy_name, "one of" + names)->capture_default_str();
   app.add_option("--epochs", options.epochs, "0: the strategy's own (features 60 of the head, others 10)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(example::count(0));
   app.add_option("--lr", options.rate, "learning rate of the head; 0: the strategy's own")
-      ->check(CLI::NonNegativeNumber);
+      ->check(example::at_least_zero());
   app.add_option("--backbone-factor", options.backbone_factor,
                  "rate of the stage below the head over the head's; 0: the strategy's own")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(example::within(0, 1));
   app.add_flag("!--no-head-first", options.head_first,
                "finetune, gradual: begin with a random head instead of one fitted on features");
   app.add_flag("!--train-norms", options.freeze_norms, "let BatchNorm's statistics and scales move (large data)");
   app.add_option("--layer-decay", options.layer_decay, "factor of the rate from stage to stage towards the input")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(example::within(0, 1));
   app.add_option("--weight-decay", options.weight_decay, "AdamW's")
-      ->check(CLI::NonNegativeNumber)
+      ->check(example::at_least_zero())
       ->capture_default_str();
   app.add_option("--label-smoothing", options.label_smoothing, "0.1 where the backbone learns, else 0, unless given")
-      ->check(CLI::Range(0.0, 1.0));
-  app.add_option("--batch", options.batch)->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(example::within(0, 1));
+  app.add_option("--batch", options.batch)->check(example::count())->capture_default_str();
   app.add_flag("!--no-augment", augment, "train on the pictures as they are");
   app.add_option("--epochs-per-stage", options.unfreeze.epochs_per_stage,
                  "gradual: epochs until the next stage learns; 0: when the validation loss stands still")
-      ->check(CLI::NonNegativeNumber)
+      ->check(example::count(0))
       ->capture_default_str();
   app.add_option("--surgical-stages", options.surgical_stages, "surgical: stages besides the head that learn")
-      ->check(CLI::PositiveNumber)
+      ->check(example::count())
       ->capture_default_str();
   app.add_option("--rank", options.lora.rank, "lora: of the change to each weight")
-      ->check(CLI::PositiveNumber)
+      ->check(example::count(1, 4096))
       ->capture_default_str();
   app.add_option("--lora-alpha", options.lora.alpha, "lora: the change counts alpha / rank times")
+      ->check(example::within(0, 1e6))
       ->capture_default_str();
   app.add_option("--adapter-width", options.adapter_width, "adapters: width of each")
-      ->check(CLI::PositiveNumber)
+      ->check(example::count(1, 4096))
       ->capture_default_str();
   app.add_option("--targets", options.targets,
                  "lora, adapters: glob of the modules that get one, such as \"blocks.[3-6].**\"; all unless given");
   app.add_option("--alpha", options.alpha, "wise_ft: share of the fine-tuned weights")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(example::within(0, 1))
       ->capture_default_str();
   app.add_option("--average", options.average, "validate and keep a moving average of the weights with this decay")
-      ->check(CLI::Range(0.0, 0.99999));
+      ->check(example::within(0, 0.99999));
   app.add_option("--patience", options.patience, "stop after so many epochs without a better validation accuracy")
-      ->check(CLI::NonNegativeNumber);
+      ->check(example::count(0));
   app.add_flag(
       "--recompute", options.recompute,
       "keep only each block's input and run the block again in backward: less memory, more time, the same bits");
   app.add_flag("--test-flips", options.test_flips, "validate on the mean of each picture and its mirror image");
   app.add_option("--variants", options.variants,
                  "augmentations of each picture whose features are kept; 0: 4 while only the head learns, else none")
-      ->check(CLI::NonNegativeNumber);
+      ->check(example::count(0, 1000));
   const std::map<std::string, tl::CacheStorage> storages{
       {"memory", tl::CacheStorage::memory}, {"disk", tl::CacheStorage::disk}, {"none", tl::CacheStorage::none}};
-  app.add_option("--feature-cache", options.cache.storage, "where features of the frozen part are kept")
-      ->transform(CLI::CheckedTransformer(storages))
-      ->default_str("memory");
-  app.add_option("--feature-cache-dir", options.cache.folder, "folder for --feature-cache disk, for later runs too");
+  std::string storage = "memory";
+  app.add_option("--feature-cache", storage, "where features of the frozen part are kept: memory, disk or none")
+      ->check(CLI::IsMember({"memory", "disk", "none"}))
+      ->capture_default_str();
+  app.add_option("--feature-cache-dir", options.cache.folder, "folder for --feature-cache disk, for later runs too")
+      ->check(example::new_folder());
   app.add_flag("--keep-best", keep_best, "save the best epoch instead of the last");
-  app.add_option("--save", save, "file for the trained network");
+  app.add_option("--save", save, "file for the trained network")->check(example::new_file());
   app.add_option("--save-adapters", save_adapters,
-                 "file for what was trained alone; predict_images takes it beside the weights that were trained on");
-  app.add_option("--checkpoint", options.checkpoint, "file to write after each epoch, and to go on from");
+                 "file for what was trained alone; predict_images takes it beside the weights that were trained on")
+      ->check(example::new_file());
+  app.add_option("--checkpoint", options.checkpoint, "file to write after each epoch, and to go on from")
+      ->check(example::new_file());
   app.add_flag("--find-lr", find_lr, "try rates instead of training, and suggest one for --lr; curve in --report");
-  app.add_option("--report", report_folder, "folder for report.html and the logs");
-  app.add_option("--tensorboard", events_folder, "folder for TensorBoard's event files, written after each epoch");
+  app.add_option("--report", report_folder, "folder for report.html and the logs")->check(example::new_folder());
+  app.add_option("--tensorboard", events_folder, "folder for TensorBoard's event files, written after each epoch")
+      ->check(example::new_folder());
 
   return example::run(app, argc, argv, [&] {
     const tl::Device device = common.apply();
@@ -114,6 +120,7 @@ int main(int argc, char** argv) {
     pictures.seed = options.seed = common.seed;
     options.screen = common.screen();
     options.keep_best = keep_best;
+    options.cache.storage = storages.at(storage);
 
     tl::models::ImageModel model;
     if (!weights.empty()) model = tl::models::load_image_model(weights, arch);

@@ -77,13 +77,13 @@ int main(int argc, char** argv) {
   app.add_option("--weights", weights, "files from weights/fetch.py or weights/convert.py, to choose from")->required();
   app.add_option("--arch", arch, "architecture, for weights that do not say it");
   app.add_option("--pictures", options.pictures, "how many training pictures to look at, at most")
-      ->check(CLI::Range(4, 100000))
+      ->check(example::count(4, 100000))
       ->capture_default_str();
-  app.add_option("--batch", options.batch)->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--batch", options.batch)->check(example::count())->capture_default_str();
   app.add_option("--shuffles", options.shuffles, "labellings at random to compare with")
-      ->check(CLI::Range(2, 1000))
+      ->check(example::count(2, 1000))
       ->capture_default_str();
-  app.add_option("--show", shown, "how many choices to print")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--show", shown, "how many choices to print")->check(example::count())->capture_default_str();
 
   return example::run(app, argc, argv, [&] {
     const tl::Device device = common.apply();

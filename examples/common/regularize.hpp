@@ -20,8 +20,8 @@ class Regularization {
     app.add_option("--teacher", teacher_file_, "distill: a network with the same classes that knows better");
     app.add_flag("--stochastic-norm", stochastic_norm_,
                  "BatchNorm takes the batch's or the running statistics by a coin for each channel");
-    app.add_option("--mixup", mixing_.mixup, "alpha of mixup, 0.2 say")->check(CLI::NonNegativeNumber);
-    app.add_option("--cutmix", mixing_.cutmix, "alpha of CutMix, 1 say")->check(CLI::NonNegativeNumber);
+    app.add_option("--mixup", mixing_.mixup, "alpha of mixup, 0.2 say")->check(within(0, 1000));
+    app.add_option("--cutmix", mixing_.cutmix, "alpha of CutMix, 1 say")->check(within(0, 1000));
     app.add_option("--rand-augment", rand_augment_, "N,M: so many changes of each picture, of strength M from 0 to 30")
         ->delimiter(',')
         ->expected(2);
