@@ -22,9 +22,9 @@ using namespace tl;
 
 namespace {
 
-/// The probabilities of one class.
-std::vector<float> column(const Tensor& probabilities, int64_t c) {
-  const Tensor values = slice(probabilities, 1, c, c + 1);
+/// The probability of the second class, the illness, for each picture.
+std::vector<float> illness(const Tensor& probabilities) {
+  const Tensor values = slice(probabilities, 1, 1, 2);
   return {values.values<float>().begin(), values.values<float>().end()};
 }
 
@@ -40,8 +40,8 @@ int main(int argc, char** argv) {
   common.add_to(app);
   app.add_option("--weights", weights, "pretrained weights")->required();
   app.add_option("--strategy", strategy, "how the network is taught, as in finetune_images")->capture_default_str();
-  app.add_option("--epochs", options.epochs, "0: the strategy's own")->check(CLI::NonNegativeNumber);
-  app.add_option("--report", report, "folder for report.html");
+  app.add_option("--epochs", options.epochs, "0: the strategy's own")->check(example::count(0));
+  app.add_option("--report", report, "folder for report.html")->check(example::new_folder());
 
   return example::run(app, argc, argv, [&] {
     common.apply();
@@ -88,10 +88,9 @@ int main(int argc, char** argv) {
                         {"seconds", result.log.seconds}};
     const Tensor probabilities = softmax(unseen.x / temperature);
     const auto truths = unseen.y.values<int32_t>();
-    if (names.size() == 2) {  // the second class is the illness
-      const auto ill = column(probabilities, 1);
-      const RocPoint chosen =
-          best_roc_point(roc_curve(column(softmax(val.x / temperature), 1), val.y.values<int32_t>()));
+    if (names.size() == 2) {
+      const auto ill = illness(probabilities), val_ill = illness(softmax(val.x / temperature));
+      const RocPoint chosen = best_roc_point(roc_curve(val_ill, val.y.values<int32_t>()));
       for (const auto& [name, threshold] : {std::pair("chosen", chosen.threshold), std::pair("one half", 0.5)}) {
         const RocPoint point = roc_point(ill, truths, threshold);
         std::printf("threshold %s (%.3f): sensitivity %.3f, specificity %.3f\n", name, threshold, point.sensitivity,
@@ -112,7 +111,9 @@ int main(int argc, char** argv) {
       }
     }
     if (!report.empty())
-      example::write_report(report, "Medical pictures", strategy, result.log, data, *data.test_data, evaluation);
+      example::write_report(
+          report, {.title = "Medical pictures", .judged_on = "Test", .calibration = {{"After scaling", after}}},
+          strategy, result.log, data, *data.test_data, evaluation);
     example::print_json(json);
     return 0;
   });

@@ -23,16 +23,14 @@ namespace {
 /// Evidence for a class at each place of the last feature map, from 0 to 255, at the network's input size. A logit is
 /// the mean over places of head(map), so the head also says what each place adds to it (Zhou et al., 2016).
 Image evidence_for(int64_t of, models::ImageClassifier& net, const std::string& layer, const Tensor& x) {
-  auto& head = dynamic_cast<nn::Linear&>(nn::find_module(net, net.head_name()));
-  const Tensor map = linear(models::features_at(net, x, layer), head.weight, head.bias);  // [1, h, w, C]
-  const Tensor own = slice(map, 3, of, of + 1);
-  const double low = -max(reshape(-own, {1, own.numel()}), 1).item(),
-               high = max(reshape(own, {1, own.numel()}), 1).item();
-  Image out(map.size(2), map.size(1), 1);
-  for (size_t i = 0; i < out.pixels.size(); ++i)
-    out.pixels[i] =
-        static_cast<uint8_t>(255 * (static_cast<double>(own.values<float>()[i]) - low) / (high - low + 1e-9));
-  return resize(to_rgb(out), x.size(2), x.size(1), Interpolation::bicubic);
+  const nn::ModeScope evaluation(net, false);
+  const NoGrad no_grad;
+  const auto* head = dynamic_cast<nn::Linear*>(&nn::find_module(net, net.head_name()));
+  const Tensor map = models::features_at(net, x, layer);
+  require<UsageError>(head && map.rank() == 4 && map.size(3) == head->weight.value().size(1), "--layer ", layer,
+                      ": expected the map that a linear head averages, got ", map.shape());
+  const Image heat = example::channel_of(linear(map, head->weight, head->bias), of);
+  return resize(heat, x.size(2), x.size(1), Interpolation::bicubic);
 }
 
 }  // namespace
@@ -47,9 +45,9 @@ int main(int argc, char** argv) {
   common.add_to(app);
   app.add_option("--weights", weights, "pretrained weights")->required();
   app.add_option("--strategy", strategy, "how the network is taught, as in finetune_images")->capture_default_str();
-  app.add_option("--epochs", options.epochs, "0: the strategy's own")->check(CLI::NonNegativeNumber);
+  app.add_option("--epochs", options.epochs, "0: the strategy's own")->check(example::count(0));
   app.add_option("--layer", layer, "whose map the head averages; ResNet: layer4")->capture_default_str();
-  app.add_option("--report", report, "folder for report.html and where.png");
+  app.add_option("--report", report, "folder for report.html and where.png")->check(example::new_folder());
 
   return example::run(app, argc, argv, [&] {
     common.apply();
@@ -67,12 +65,16 @@ int main(int argc, char** argv) {
     const View validation(data.val_data, data.val, Pipeline(input, {squeeze}));
     const Classification objective(classes, {.class_weight = example::balancing_weights(data)});
     options.objective = &objective;
+
+    // What cannot be meant is refused before training: masks among the pictures, a layer that is none.
+    for (const int64_t i : data.val) example::mask_of(data.val_data->name(i));
+    const Tensor black = Tensor::zeros({1, input.size, input.size, input.channels()});
+    evidence_for(0, *model.net, layer, black);
     const FitResult result = train_with_strategy(strategy, model, train, validation, options);
 
     // Which? A rare defect that is never found hardly changes the accuracy; its recall says so.
-    auto& net = *model.net;
     Loader loader(validation, {.batch = 16});
-    const Evaluation evaluation = evaluate(net, loader, classes);
+    const Evaluation evaluation = evaluate(*model.net, loader, classes);
     nlohmann::json recall;
     for (int64_t c = 0; c < classes; ++c) {
       const std::string& name = data.val_data->classes()[static_cast<size_t>(c)];
@@ -82,19 +84,16 @@ int main(int argc, char** argv) {
     }
 
     // Where?
-    const nn::ModeScope evaluation_mode(net, false);
-    const NoGrad no_grad;
     Mean hits, chance, area;
     std::vector<std::vector<example::Tile>> sheet;
     for (const int64_t i : data.val) {
-      const auto mask_file = std::filesystem::path(data.val_data->name(i)).replace_extension(".png");
-      if (!std::filesystem::exists(mask_file)) continue;
+      const std::string mask_file = example::mask_of(data.val_data->name(i));
+      if (mask_file.empty()) continue;
       Generator unused;
-      const Image picture = squeeze(data.val_data->picture(i), unused);
-      const Image mask = squeeze(load_image(mask_file.string()), unused);
-      Tensor x = Tensor::empty({1, input.size, input.size, input.channels()});
+      const Image picture = squeeze(data.val_data->picture(i), unused), mask = squeeze(load_image(mask_file), unused);
+      Tensor x = black.clone();
       validation.pipeline(picture, x.mutable_data<float>());
-      const Image heat = evidence_for(data.val_data->label(i), net, layer, x);
+      const Image heat = evidence_for(data.val_data->label(i), *model.net, layer, x);
       const example::Localisation found = example::localise(heat, mask);
       if (std::isnan(found.auc)) continue;  // a mask that is empty at this size
       hits.add(found.hit), chance.add(found.chance), area.add(found.auc);
@@ -103,7 +102,8 @@ int main(int argc, char** argv) {
     }
     if (!report.empty()) {
       example::save_sheet(report, "where.png", sheet, 128);
-      example::write_report(report, "Product defects", strategy, result.log, data, *data.val_data, evaluation);
+      example::write_report(report, {.title = "Product defects"}, strategy, result.log, data, *data.val_data,
+                            evaluation);
     }
     example::print_json({{"val_accuracy", example::number(evaluation.accuracy)},
                          {"balanced_accuracy", example::number(evaluation.confusion.balanced_accuracy())},

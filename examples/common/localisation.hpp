@@ -1,12 +1,38 @@
 // How well a map of evidence says where something is, measured by a mask of where it is.
 #pragma once
 #include <algorithm>
+#include <filesystem>
+#include <string>
 #include <vector>
 
+#include "tl/core/error.hpp"
 #include "tl/io/image.hpp"
+#include "tl/ops/view.hpp"
 #include "tl/train/metrics.hpp"
 
 namespace example {
+
+/// Channel c of a map [1, h, w, C], from 0 at its least to 255 at its greatest value, as an RGB picture.
+inline tl::Image channel_of(const tl::Tensor& map, int64_t c) {
+  const tl::Tensor own = tl::slice(map, 3, c, c + 1);
+  const auto values = own.values<float>();
+  const auto [low, high] = std::minmax_element(values.begin(), values.end());
+  tl::Image out(map.size(2), map.size(1), 1);
+  for (size_t i = 0; i < out.pixels.size(); ++i)
+    out.pixels[i] = static_cast<uint8_t>(255 * (values[i] - *low) / (*high - *low + 1e-9f));
+  return tl::to_rgb(out);
+}
+
+/// The mask of a picture's defect, a file of its name but .png; "" if there is none.
+/// Errors: UsageError for a picture that is the mask of another one.
+inline std::string mask_of(const std::string& picture) {
+  const auto mask = std::filesystem::path(picture).replace_extension(".png");
+  if (mask != picture) return std::filesystem::exists(mask) ? mask.string() : "";
+  for (const auto& other : std::filesystem::directory_iterator(mask.parent_path()))
+    tl::require<tl::UsageError>(other.path() == mask || other.path().stem() != mask.stem(), picture,
+                                ": is the mask of ", other.path().string(), ". Hint: --extensions jpg");
+  return "";
+}
 
 struct Localisation {
   bool hit = false;              ///< the strongest pixel lies in the mask, or within `tolerance` of it

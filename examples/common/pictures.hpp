@@ -31,21 +31,22 @@ struct PictureOptions {
     app.add_option("dir", folder, "folder: train/<class>/... and val/<class>/..., <class>/... alone, or IDX files")
         ->required();
     app.add_option("--val-fraction", val_fraction, "share kept for validation if the folder has none")
+        ->check(within(0.001, 0.999))
         ->capture_default_str();
     app.add_option("--group-regex", group_regex,
                    "pictures whose paths agree in this (POSIX, first group) stay on one side of the split");
     app.add_option("--per-class", per_class, "train on so many pictures of each class only; 0: on all")
-        ->check(CLI::NonNegativeNumber)
+        ->check(count(0))
         ->capture_default_str();
     app.add_option("--val-limit", val_limit, "validate on so many pictures only; 0: on all")
-        ->check(CLI::NonNegativeNumber)
+        ->check(count(0))
         ->capture_default_str();
     app.add_option("--size", size, "width and height of the network's input; 0: what the weights were trained with")
-        ->check(CLI::NonNegativeNumber);
+        ->check(count(0, 4096));
     app.add_option("--class-names", class_names, "file with a class name on each line (IDX files have numbers only)");
     app.add_option("--cache-mib", cache_mib,
                    "memory for decoded training pictures, and as much for validation, so that later epochs decode none")
-        ->check(CLI::Range(0, 1 << 20))
+        ->check(count(0, 1 << 20))
         ->capture_default_str();
     app.add_option("--extensions", extensions, "take only files with these, such as jpg,png");
   }
@@ -224,7 +225,7 @@ inline void describe_predictions(tl::Report& report, const std::string& run, con
   report.judged_run = run;
   report.classes = data.classes();
   report.confusion = evaluation.confusion;
-  report.calibration = {{"As trained", tl::reliability(evaluation.samples)}};
+  report.calibration.insert(report.calibration.begin(), {"As trained", tl::reliability(evaluation.samples)});
   std::vector<tl::SampleResult> wrong;
   for (const auto& sample : evaluation.samples)
     if (sample.truth != sample.predicted) wrong.push_back(sample);
@@ -304,11 +305,10 @@ inline std::string machine() {
   return tl::text(model, ", ", tl::active_isa(), ", ", tl::threads(), " threads");
 }
 
-/// Writes the report of one training and of what its network says to `data`.
-inline void write_report(const std::string& folder, const std::string& title, const std::string& run,
-                         const tl::RunLog& log, const PictureData& pictures, const tl::PictureDataset& data,
+/// Writes the report of one training and of what its network says to `data`. `report`: what else it shall say.
+inline void write_report(const std::string& folder, tl::Report report, const std::string& run, const tl::RunLog& log,
+                         const PictureData& pictures, const tl::PictureDataset& data,
                          const tl::Evaluation& evaluation) {
-  tl::Report report{.title = title};
   report.facts = {{"pictures", tl::text(pictures.train.size(), " to train, ", evaluation.samples.size(), " judged")},
                   {"machine", machine()},
                   {"tl", TL_VERSION_STRING}};

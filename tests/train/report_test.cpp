@@ -368,6 +368,15 @@ TEST_CASE("Calibration: bars where there are samples, and the words about them")
   CHECK(json["bins"][8]["count"] == 10);
   CHECK(json["bins"][0]["accuracy"].is_null());
 
+  report.calibration.emplace_back("after <scaling>", tl::reliability(samples, 10));
+  report.judged_on = "Test & more";
+  const std::string two = tl::render_html(report);
+  CHECK(first_flaw(two) == "");
+  CHECK(contains(two, "<h3>after &lt;scaling&gt;</h3>"));
+  CHECK(count_of(two, "<rect class='told'") == 4);
+  CHECK(contains(page, "Validation. Bars show"));
+  CHECK(contains(two, "Test &amp; more. Bars show"));
+
   report.calibration = {{"none", tl::reliability(std::span<const tl::SampleResult>())}};
   CHECK_FALSE(contains(tl::render_html(report), "trusted"));
   CHECK_THROWS_AS(tl::reliability(samples, 0), tl::UsageError);

@@ -46,6 +46,7 @@ struct Report {
   std::vector<RunSummary> runs = {};
 
   std::string judged_run = {};            ///< name of the run that all below belongs to
+  std::string judged_on = "Validation";   ///< or "Test": which pictures it was shown
   std::vector<std::string> classes = {};  ///< names; a class without one is shown by its number
   std::optional<ConfusionMatrix> confusion = {};
   /// How far confidence is from accuracy, by name: "as trained", "after temperature scaling".

@@ -74,7 +74,7 @@ class ReportPage {
         title, "</title>\n<style>", kReportStyle, "</style>\n</head>\n<body>\n<main>\n<header>\n<h1>", title,
         "</h1>\n<p class='lede'>", html(report_.summary.empty() ? headline() : report_.summary), "</p>\n</header>\n",
         tiles(), warnings(), facts(), runs(), curves(), timeline(), rate_finder(), confusion(), per_class(),
-        calibration_section(report_.calibration, of_judged_run()), feature_maps(),
+        calibration_section(report_.calibration, judged_pictures()), feature_maps(),
         pictures("The worst mistakes", "Wrong, and most certain of it.", report_.mistakes),
         pictures("Predictions", "", report_.examples), "<footer>Written by tl ", TL_VERSION_STRING,
         ". The numbers are in report.json and in one CSV file per run beside this page.</footer>\n"
@@ -112,6 +112,7 @@ class ReportPage {
   std::string of_judged_run() const {
     return report_.judged_run.empty() || report_.runs.size() < 2 ? "" : " of " + html(report_.judged_run);
   }
+  std::string judged_pictures() const { return html(report_.judged_on, 60) + of_judged_run(); }
 
   /// "84.2 % ± 0.6 validation accuracy with finetune (mean of 3 seeds), 2.1 points above features."
   std::string headline() const {
@@ -285,9 +286,9 @@ class ReportPage {
                                  : "<h3>Most confused</h3>\n" + table("Most confused classes", {"Truth", "Taken for"},
                                                                       {"Times", "Of truth"}, rows);
     return text(heading("Confusion matrix",
-                        text("Validation", of_judged_run(), ": ", plural(matrix.samples(), "picture", "pictures"),
-                             ", accuracy ", percent(matrix.accuracy()), ", balanced accuracy ",
-                             percent(matrix.balanced_accuracy()), ", macro F1 ", percent(matrix.macro_f1()), ".",
+                        text(judged_pictures(), ": ", plural(matrix.samples(), "picture", "pictures"), ", accuracy ",
+                             percent(matrix.accuracy()), ", balanced accuracy ", percent(matrix.balanced_accuracy()),
+                             ", macro F1 ", percent(matrix.macro_f1()), ".",
                              is_small ? " A row is a true class, a column what it was taken for." : "")),
                 is_small ? text("<div class='stack", matrix.classes() <= kLargestBesideList ? " split" : "",
                                 "'>\n<div class='card'>", matrix_table(matrix), "</div>\n<div class='card'>", list,

@@ -206,8 +206,9 @@ inline std::string paint_reliability(const Reliability& reliability, const std::
                     "'>confidence; below: how many pictures have it</text>\n</svg>\n");
 }
 
+/// `judged`: which pictures, and by which run; escaped.
 inline std::string calibration_section(const std::vector<std::pair<std::string, Reliability>>& all,
-                                       const std::string& whose) {
+                                       const std::string& judged) {
   std::string figures;
   for (const auto& [name, reliability] : all) {
     Mean confidence, accuracy;
@@ -225,7 +226,7 @@ inline std::string calibration_section(const std::vector<std::pair<std::string, 
   }
   if (figures.empty()) return "";
   return text(heading("Is its confidence to be trusted?",
-                      text("Validation", whose,
+                      text(judged,
                            ". Bars show how often the network is right when it is so sure; they reach the dashed line "
                            "where confidence and accuracy agree. The gap to it is shaded.")),
               "<div class='charts'>\n", figures, "</div>\n</section>\n");
