@@ -36,16 +36,16 @@ int main(int argc, char** argv) {
   pictures.add_to(app);
   common.add_to(app);
   app.add_option("--weights", weights, "pretrained weights")->required();
-  app.add_option("--neighbours", neighbours, "similar items of each")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_option("--report", report, "folder for a picture of items and what is similar");
+  app.add_option("--neighbours", neighbours, "similar items of each")->check(example::count())->capture_default_str();
+  app.add_option("--report", report, "folder for a picture of items and what is similar")->check(example::new_folder());
 
   return example::run(app, argc, argv, [&] {
     common.apply();
     pictures.seed = common.seed;
     models::ImageModel model = models::load_image_model(weights);
     const example::PictureData data = example::open_pictures(pictures);
+    const Pipeline transform = eval_transform(example::with_size(model.info.preprocess, pictures.size));
+    check_classes(View(data.train_data, data.train, transform), View(data.val_data, data.val, transform));
     const auto& names = data.train_data->classes();
     const auto classes = std::ssize(names);
     auto& net = *model.net;
@@ -53,7 +53,6 @@ int main(int argc, char** argv) {
     freeze_all_but(net, net.head_name());
 
     // The network looks at each picture once. Grey becomes three equal channels, 28 pixels become what it is used to.
-    const Pipeline transform = eval_transform(example::with_size(model.info.preprocess, pictures.size));
     const auto features_of = [&](const std::shared_ptr<PictureDataset>& from, const std::vector<int64_t>& positions) {
       Loader loader(View(from, positions, transform));
       return extract_features(net, loader, [&](const Tensor& x) { return net.features(x); });

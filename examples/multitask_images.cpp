@@ -29,11 +29,13 @@ int main(int argc, char** argv) {
   app.add_option("dir", folder, "folder with <first label>/<second label>/<picture>")->required();
   app.add_option("--weights", weights, "pretrained weights")->required();
   app.add_option("--strategy", strategy, "how the network is taught, as in finetune_images")->capture_default_str();
-  app.add_option("--epochs", options.epochs, "0: the strategy's own")->check(CLI::NonNegativeNumber);
+  app.add_option("--epochs", options.epochs, "0: the strategy's own")->check(example::count(0));
   app.add_option("--size", size, "width and height of the network's input; 0: what the weights were trained with")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--val-fraction", val_fraction, "share kept for validation")->capture_default_str();
-  app.add_option("--missing", missing, "share of the labels to hide while training")->check(CLI::Range(0.0, 0.95));
+      ->check(example::count(0, 4096));
+  app.add_option("--val-fraction", val_fraction, "share kept for validation")
+      ->check(example::within(0.001, 0.999))
+      ->capture_default_str();
+  app.add_option("--missing", missing, "share of the labels to hide while training")->check(example::within(0, 0.95));
 
   return example::run(app, argc, argv, [&] {
     common.apply();
@@ -46,7 +48,11 @@ int main(int argc, char** argv) {
       return std::filesystem::path(sample.path).parent_path().filename().string();
     };
     std::set<std::string> objects;
-    for (const Sample& sample : samples.items) objects.insert(object_of(sample));
+    for (const Sample& sample : samples.items) {
+      objects.insert(object_of(sample));
+      require<UsageError>(std::filesystem::path(sample.path).parent_path().parent_path() != folder, sample.path,
+                          ": expected <style>/<object>/<picture> below ", folder);
+    }
     const std::vector<Task> tasks{{.name = "style", .classes = samples.classes},
                                   {.name = "object", .classes = {objects.begin(), objects.end()}}};
     TaskLabels labels(samples.size(), tasks.size());

@@ -113,15 +113,23 @@ TEST_CASE("train and val, or classes alone") {
   const Folder folder;
   for (const char* file : {"train/a/1.jpg", "train/b/2.jpg", "val/b/3.jpg", "test/a/4.jpg"}) folder.put(file);
   const Warnings warnings;
+  CHECK_THROWS_WITH_AS(tl::open_image_folder(folder),
+                       ("image folder " + folder / "val" +
+                        ": there is no folder for the class a, which is in train. Hint: an empty folder says that no "
+                        "picture of it shall validate.")
+                           .c_str(),
+                       tl::UsageError);
+  fs::create_directory(folder.path / "val/a");
   const tl::ImageFolder both = tl::open_image_folder(folder);
   CHECK(names(both.train) == std::vector<std::string>{"1.jpg", "2.jpg"});
   REQUIRE(both.val);
   CHECK(names(*both.val) == std::vector<std::string>{"3.jpg"});
-  CHECK(both.val->labels() == std::vector<int64_t>{1});  // not 0, although val has no folder a
+  CHECK(both.val->labels() == std::vector<int64_t>{1});  // not 0, although a has no picture in val
   CHECK(both.val->classes == both.train.classes);
   CHECK(warnings.texts.size() == 1);  // no pictures for a
 
   fs::remove_all(folder.path / "val");
+  fs::create_directory(folder.path / "test/b");
   CHECK(names(*tl::open_image_folder(folder).val) == std::vector<std::string>{"4.jpg"});
   fs::remove_all(folder.path / "test");
   CHECK_FALSE(tl::open_image_folder(folder).val);
@@ -135,7 +143,8 @@ TEST_CASE("train and val, or classes alone") {
 
 TEST_CASE("A validation class that was not trained is refused") {
   const Folder folder;
-  for (const char* file : {"train/a/1.jpg", "train/b/2.jpg", "val/c/3.jpg", "val/a/3.jpg"}) folder.put(file);
+  for (const char* file : {"train/a/1.jpg", "train/b/2.jpg", "val/c/3.jpg", "val/a/3.jpg", "val/b/4.jpg"})
+    folder.put(file);
   CHECK_THROWS_WITH_AS(tl::open_image_folder(folder),
                        ("image folder " + folder / "val" + ": unknown classes c. The model knows: a, b").c_str(),
                        tl::UsageError);

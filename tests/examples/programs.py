@@ -21,6 +21,13 @@ def run(name, *arguments, expect=0):
     return done
 
 
+def refusal(expect, name, *arguments):
+    """The error of a run that must fail: one line, below what warnings there are."""
+    lines = run(name, *arguments, expect=expect).stderr.strip().splitlines()
+    assert lines[-1].startswith("error: ") and all(line.startswith("warning: ") for line in lines[:-1]), lines
+    return lines[-1]
+
+
 def last_json(done):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -236,6 +243,12 @@ class Programs(unittest.TestCase):
             hits = sum(line["class"] == pathlib.Path(line["file"]).parent.name for line in lines[0])
             self.assertAlmostEqual(hits / 24, result["val_accuracy"])
             self.assertIn("adapters alone", run("predict_images", adapters, pictures[0], expect=1).stderr)
+            spoilt = self.root / "cut-adapters.safetensors"
+            spoilt.write_bytes(adapters.read_bytes()[:-20])
+            self.assertIn("is the file complete", refusal(1, "predict_images", self.model, "--adapters", spoilt, pictures[0]))
+        other = self.root / "other-base.safetensors"
+        run("finetune_images", self.root / "bars", "--arch", "lenet", "--strategy", "scratch", "--epochs", 1, "--quiet", "--save", other)
+        self.assertIn("was trained on other weights", refusal(1, "predict_images", other, "--adapters", adapters, pictures[0]))
 
     def test_one_broken_picture_does_not_stop_the_others(self):
         good = next((self.root / "bars" / "val" / "lying").glob("*.ppm"))
@@ -288,7 +301,12 @@ class Programs(unittest.TestCase):
         for measure in ("sensitivity", "specificity", "auc"):
             self.assertGreaterEqual(result[measure], 0.9, measure)
         self.assertIn("threshold one half", done.stdout)
-        self.assertIn("pneumonia", (self.root / "clinic_report" / "report.html").read_text())
+        page = (self.root / "clinic_report" / "report.html").read_text()
+        for words in ("pneumonia", "<h3>As trained</h3>", "<h3>After scaling</h3>", "Test. Bars show"):
+            self.assertIn(words, page)
+        bins = [sum(b["count"] for b in curve["bins"]) for curve in json.loads(
+            (self.root / "clinic_report" / "report.json").read_text())["calibration"]]
+        self.assertEqual(bins, [32, 32])
         self.assertLess(result["calibration_error_after"], 0.2)
 
     def test_medical_images_of_more_classes_have_recalls(self):
@@ -319,6 +337,17 @@ class Programs(unittest.TestCase):
         self.assertGreaterEqual(result["pixel_auc"], 0.75)
         self.assertTrue((self.root / "tiles_report" / "where.png").read_bytes().startswith(b"\x89PNG"))
         self.assertIn("</html>", (self.root / "tiles_report" / "report.html").read_text())
+
+        settings = ["--weights", small, "--strategy", "scratch", "--epochs", 1, "--quiet"]
+        masks = refusal(2, "product_defects", tiles, *settings, "--layer", "layer3")  # which are PNG pictures as well
+        self.assertIn("is the mask of", masks)
+        self.assertIn("Hint: --extensions", masks)
+        for layer, words in (("layer9", "Nearest: layer1"), ("layer1", "--layer layer1: expected the map"), ("linear", "expected the map")):
+            self.assertIn(words, refusal(2, "product_defects", tiles, *settings, "--extensions", "pgm", "--layer", layer))
+        for mask in tiles.glob("*/*.png"):
+            mask.unlink()
+        without = last_json(run("product_defects", tiles, *settings, "--layer", "layer3", "--report", self.root / "maskless"))
+        self.assertEqual((without["masks"], without["pixel_auc"]), (0, None))
 
     def test_multitask_images_answers_two_questions_also_with_labels_missing(self):
         styles = self.root / "styles"
@@ -367,12 +396,109 @@ class Programs(unittest.TestCase):
         self.assertEqual(plain.read_bytes(), recomputed.read_bytes())
         self.assertLess(less, 0.7 * peak)
 
+    def test_options_that_cannot_be_meant_are_refused(self):
+        bars = [self.root / "bars", "--weights", self.model, "--quiet"]
+        for option, value in (("--lr", "nan"), ("--lr", "-1"), ("--lr", "fast"), ("--epochs", "99999999999999999999"), ("--epochs", "-1"),
+                              ("--rank", 0), ("--rank", 10**9), ("--lora-alpha", "nan"), ("--adapter-width", 10**12),
+                              ("--variants", 10**9), ("--alpha", 2), ("--alpha", "nan"), ("--mixup", "nan"), ("--cutmix", -1),
+                              ("--layer-decay", "nan"), ("--backbone-factor", 1.5), ("--label-smoothing", "nan"), ("--average", "nan"),
+                              ("--weight-decay", "inf"), ("--batch", 0), ("--size", 10**6), ("--val-fraction", 1), ("--threads", -1)):
+            said = refusal(2, "finetune_images", *bars, option, value)
+            self.assertRegex(said, f"{option}: expected a number (of at least|above|from) .*, got {value}")
+            self.assertLess(len(said), 120)
+        for option, value, words in (("--feature-cache", "floppy", "memory"), ("--regularizer", "l2_sp=inf", "NAME=STRENGTH"),
+                                     ("--regularizer", "l3_sp", "expected one of l2_sp"), ("--strategy", "magic", "expected one of"),
+                                     ("--rand-augment", "2,99", "magnitude below bins"), ("--regularizer", "distill", "needs a teacher")):
+            self.assertIn(words, refusal(2, "finetune_images", *bars, option, value))
+        self.assertIn("Nearest: conv1", refusal(2, "finetune_images", *bars, "--strategy", "lora", "--targets", "conv9"))
+        self.assertIn("recompute_blocks: LeNet has 0 blocks", refusal(2, "finetune_images", *bars, "--recompute"))
+        self.assertIn("--missing", refusal(2, "multitask_images", *bars, "--missing", "nan"))
+        self.assertIn("--neighbours", refusal(2, "fashion", *bars, "--neighbours", 0))
+
+    def test_results_that_cannot_be_kept_are_refused_before_training(self):
+        bars = [self.root / "bars", "--weights", self.model, "--quiet"]
+        for option, value, words in (("--save", self.root / "none" / "x", "there is no folder"), ("--save", self.root, "is a folder"),
+                                     ("--save-adapters", self.root / "none" / "x", "there is no folder"),
+                                     ("--checkpoint", self.root / "none" / "x", "there is no folder"),
+                                     ("--report", self.model, "there is no folder"), ("--tensorboard", self.model, "there is no folder"),
+                                     ("--report", self.model / "deeper", "there is no folder")):
+            self.assertIn(words, refusal(2, "finetune_images", *bars, "--epochs", 10**6, option, value))
+        for name in ("product_defects", "medical_images", "fashion"):
+            self.assertIn("--report", refusal(2, name, *bars, "--report", self.model))
+        full = pathlib.Path("/dev/full")
+        if full.exists():
+            self.assertIn("No space left", refusal(1, "finetune_images", *bars, "--epochs", 1, "--save", full))
+
+    def test_folders_that_cannot_be_meant_are_refused(self):
+        def folder(name, *classes):
+            """A folder of a picture for each part/class, or an empty one for part/class/."""
+            for i, path in enumerate(classes):
+                (self.root / name / path).mkdir(parents=True)
+                if not path.endswith("/"):
+                    write_picture(self.root / name / path / "1.ppm", i % 2 == 0, i)
+            return [self.root / name, "--weights", self.model, "--quiet", "--epochs", 1]
+
+        for words, arguments in (("no class folders", folder("empty", ".")),
+                                 ("no pictures in it", folder("no_pictures", "train/a/", "train/b/", "val/a/", "val/b/")),
+                                 ("there is one class", folder("lonely", "train/a", "val/a")),
+                                 ("no folder for the class b", folder("lacking", "train/a", "train/b", "val/a")),
+                                 ("unknown classes c", folder("more", "train/a", "train/b", "val/a", "val/b", "val/c")),
+                                 ('"b" has no training picture', folder("untaught", "train/a", "train/b/", "val/a", "val/b")),
+                                 ("to validate with", folder("single", "a", "b"))):
+            self.assertIn(words, refusal(2, "finetune_images", *arguments))
+        run("finetune_images", *folder("unasked", "train/a", "train/b", "val/a", "val/b/"))  # an empty folder is a word
+
+        for part in ("train", "val"):
+            for name in ("a", "b"):
+                path = self.root / "spoilt" / part / name / "1.ppm"
+                path.parent.mkdir(parents=True)
+                path.write_bytes(b"P6 32 32 255\nshort")
+        for strategy in ("features", "finetune"):
+            said = refusal(1, "finetune_images", self.root / "spoilt", "--weights", self.model, "--quiet", "--strategy", strategy)
+            self.assertIn("no training picture could be read", said)
+        self.assertIn("there is one class", refusal(2, "fashion", self.root / "lonely", "--weights", self.model, "--quiet"))
+        self.assertIn("<style>/<object>/<picture>", refusal(2, "multitask_images", self.root / "single", "--weights", self.model))
+
+    def test_spoilt_weights_are_refused(self):
+        whole = self.model.read_bytes()
+        header = json.loads(whole[8:8 + struct.unpack_from("<Q", whole)[0]])
+        at = 8 + struct.unpack_from("<Q", whole)[0] + header["conv1.weight"]["data_offsets"][0]
+        picture = next((self.root / "bars" / "val" / "lying").glob("*.ppm"))
+        for name, content, words in (("cut", whole[:len(whole) // 2], "is the file complete"), ("tiny", whole[:5], "not a safetensors file"),
+                                     ("none", b"", "not a safetensors file"),
+                                     ("nan", whole[:at] + struct.pack("<f", float("nan")) + whole[at + 4:], "conv1.weight is not finite")):
+            path = self.root / f"spoilt-{name}.safetensors"
+            path.write_bytes(content)
+            for strategy in ("features", "finetune", "lora"):
+                said = refusal(1, "finetune_images", self.root / "bars", "--weights", path, "--quiet", "--strategy", strategy, "--epochs", 1)
+                self.assertIn(words, said)
+            done = run("predict_images", path, picture, expect=1)
+            self.assertIn("the logits are not finite" if name == "nan" else words, done.stdout + done.stderr)
+
+    def test_idx_files_that_lie_are_refused(self):
+        pictures = [(bar(i % 2 == 0, i), i % 2) for i in range(20)]
+        head = lambda *numbers: struct.pack(">" + "I" * len(numbers), *numbers)
+        for name, file, change, words in (
+                ("cut", "images-idx3", lambda b: b[:-100], "the file holds"),
+                ("huge", "images-idx3", lambda b: head(0x803, *[0xffffffff] * 3) + b[16:], "more than the limit"),
+                ("flat", "images-idx3", lambda b: head(0x803, 20, 0, 28), "a size of zero"),
+                ("floats", "images-idx3", lambda b: b"\0\0\x0d" + b[3:], "unsigned bytes"),
+                ("empty", "images-idx3", lambda b: b"", "ends too early"),
+                ("few_labels", "labels-idx1", lambda b: head(0x801, 19) + b[8:-1], "a label for each of 20 pictures"),
+                ("far_label", "labels-idx1", lambda b: b[:-1] + b"\xff", "has no training picture")):
+            folder = self.root / f"idx_{name}"
+            for part in ("train", "t10k"):
+                write_idx(folder, part, pictures)
+            path = folder / f"train-{file}-ubyte"
+            path.write_bytes(change(path.read_bytes()))
+            for program in ("fashion", "finetune_images"):
+                self.assertIn(words, refusal(2 if name == "far_label" else 1, program, folder, "--weights", self.model, "--quiet"))
+
     def test_errors_are_one_line_and_have_their_exit_codes(self):
         for expect, arguments in ((1, ["finetune_images", self.root / "none", "--weights", self.model]),
                                   (2, ["finetune_images"]),
                                   (2, ["finetune_images", self.root / "bars", "--strategy", "magic", "--weights", self.model]),
                                   (2, ["finetune_images", self.root / "bars"]),
-                                  (2, ["finetune_images", self.root / "bars", "--weights", self.model, "--recompute"]),
                                   (1, ["predict_images", self.root / "bars" / "train" / "lying" / "notes.txt", "x.png"]),
                                   (2, ["predict_images", "--nonsense"]),
                                   (1, ["inspect_weights", os.devnull])):

@@ -203,6 +203,16 @@ TEST_CASE("each prediction is the network's for its own picture, also after the 
   }
 }
 
+TEST_CASE("a network whose weights are spoilt predicts nothing") {
+  const LenetFile file;
+  models::ImageModel model = models::load_image_model(file.path);
+  nn::select_parameters(*model.net, "fc1.bias")[0].parameter->value().fill_(std::nan(""));
+  models::ImagePredictor predictor(std::move(model));
+  CHECK_THROWS_WITH_AS(predictor.predict(Image(28, 28)),
+                       "predict: the logits are not finite. Hint: the weights are spoilt, or their training diverged.",
+                       NumericError);
+}
+
 TEST_CASE("the architecture: asked for, contradicted, unknown or not said") {
   const LenetFile file;
   CHECK(models::load_image_model(file.path, "lenet").info.arch == "lenet");

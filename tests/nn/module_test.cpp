@@ -275,6 +275,8 @@ TEST_CASE("modules and parameters are found by name, and near names are offered"
       nn::find_module(net, "layer2.0.conv3"),
       "find_module: there is no module \"layer2.0.conv3\". Nearest: layer2.0.conv1, layer2.0.conv2, layer1.0.conv1",
       tl::UsageError);
+  CHECK_THROWS_WITH_AS(nn::find_module(net, "x"),  // the network itself, whose name is "", is no help
+                       "find_module: there is no module \"x\". Nearest: fc, bn1, conv1", tl::UsageError);
   CHECK(nn::select_parameters(net, "fc.*").size() == 2);
   CHECK(nn::select_parameters(net, "layer1").size() == 6);
   CHECK(nn::select_parameters(net, "**").size() == 20);

@@ -264,7 +264,7 @@ TEST_CASE("a loss that is no number stops training, names the layer, and leaves 
   overflow.conv.weight.value().fill_(1e30);
   CHECK(message(overflow, x) ==
         "fit: the loss became nan in epoch 1, step 1; the first layer whose output is not finite is conv. "
-        "Hint: a smaller rate, a warm-up, or clip_norm.");
+        "Hint: nothing was learnt yet; look at the weights and the pictures.");
   SmallNet poisoned;
   poisoned.fc.bias.value().mutable_data<float>()[1] = std::numeric_limits<float>::quiet_NaN();
   CHECK(message(poisoned, Tensor::ones({2, 12, 12, 1})).find("the parameter fc.bias is not finite") !=
@@ -406,7 +406,9 @@ TEST_CASE("a loss that is not finite stops replayed steps as well, and names the
   FitOptions options{.epochs = 1};
   options.capture = true;
   CHECK_THROWS_WITH_AS(fit(net, optimizer, source, nullptr, 3, options),
-                       doctest::Contains("step 2; the input is not finite"), NumericError);
+                       doctest::Contains("step 2; the input is not finite. Hint: a smaller rate, a warm-up, or "
+                                         "clip_norm."),
+                       NumericError);
 }
 
 TEST_CASE("options and networks that cannot be meant are refused") {
@@ -415,8 +417,10 @@ TEST_CASE("options and networks that cannot be meant are refused") {
   optim::Sgd optimizer(optim::param_groups(net, 1));
   CHECK_THROWS_AS(fit(net, optimizer, source, nullptr, 3, {.epochs = -1}), UsageError);
   CHECK_THROWS_AS(fit(net, optimizer, source, nullptr, 3, {.accumulate = 0}), UsageError);
-  CHECK_THROWS_WITH_AS(fit(net, optimizer, source, nullptr, 4, {}),
-                       "fit: the network must give [N, 4] logits; got [4, 3]", ShapeError);
+  CHECK_THROWS_WITH_AS(
+      fit(net, optimizer, source, nullptr, 4, {}),
+      "fit: the network must give [N, 4] logits; got [4, 3]. Hint: replace_head(4) gives a head of that size.",
+      ShapeError);
   TensorSource wrong(table(4, 5), labels({0, 1, 3, 0}), {.batch = 4});
   CHECK_THROWS_AS(fit(net, optimizer, wrong, nullptr, 3, {}), UsageError);
   CHECK(fit(net, optimizer, source, nullptr, 3, {.epochs = 0}).steps == 0);

@@ -3,6 +3,7 @@
 
 #include "folder.hpp"
 #include "tl/nn/norm.hpp"
+#include "tl/transfer/interpolate.hpp"
 #include "train/tasks.hpp"
 
 namespace {
@@ -141,6 +142,148 @@ TEST_CASE("features and adapters leave the backbone's bytes; the others change i
   }
 }
 
+TEST_CASE("FR02: with every strategy what is frozen at the end keeps its bytes, decay or not") {
+  for (const Strategy& strategy : strategies()) {
+    CAPTURE(strategy.name);
+    models::ImageModel model = small_model();
+    const auto before = bytes_of(*model.net);
+    run(strategy.name, model, {.weight_decay = 0.5});
+    const auto after = bytes_of(*model.net);
+    int64_t frozen = 0;
+    for (const auto& p : nn::named_parameters(*model.net)) {
+      if (!p.parameter->frozen()) continue;
+      CHECK(after.at(p.name) == before.at(p.name));
+      ++frozen;
+    }
+    CHECK((frozen > 0) == (strategy.name != "scratch" && strategy.name != "features"));
+  }
+}
+
+TEST_CASE("the library's strategies are made of these steps") {
+  using Steps = std::function<FitResult(TransferRun & run)>;
+  const auto little = [](std::function<void(TransferRun&)> add) -> Steps {
+    return [=](TransferRun& run) {
+      run.train_head({.epochs = 60, .rate = 3e-3, .validated = false});
+      freeze_all_but(run.net(), "linear");
+      add(run);
+      return run.fine_tune({.rate = 1e-3, .backbone_factor = 1, .layer_decay = 1, .freeze_norms = false});
+    };
+  };
+  const std::map<std::string, Steps> all{
+      {"scratch",
+       [](TransferRun& run) {
+         run.start_from_scratch();
+         return run.fine_tune(
+             {.rate = 1e-3, .backbone_factor = 1, .layer_decay = 1, .label_smoothing = 0, .freeze_norms = false});
+       }},
+      {"features", [](TransferRun& run) { return run.train_head({.epochs = 60, .rate = 3e-3}); }},
+      {"finetune",
+       [](TransferRun& run) {
+         run.train_head({.epochs = 60, .rate = 3e-3, .validated = false});
+         return run.fine_tune({.rate = 2e-4, .backbone_factor = 0.1, .layer_decay = 0.8, .label_smoothing = 0.1});
+       }},
+      {"lp_ft",
+       [](TransferRun& run) {
+         run.train_head({.epochs = 100, .rate = 3e-3, .validated = false});
+         return run.fine_tune({.rate = 5e-5, .backbone_factor = 1, .layer_decay = 1});
+       }},
+      {"gradual",
+       [](TransferRun& run) {
+         run.train_head({.epochs = 60, .rate = 3e-3, .validated = false});
+         return run.fine_tune({.rate = 3e-4,
+                               .backbone_factor = 0.1,
+                               .layer_decay = 0.8,
+                               .schedule = optim::slanted_triangular(4 * run.batches()),
+                               .unfreeze = UnfreezePlan{.epochs_per_stage = 1}});
+       }},
+      {"surgical",
+       [](TransferRun& run) {
+         run.train_head({.epochs = 60, .rate = 3e-3, .validated = false});
+         const auto stages = run.net().stages();
+         auto norms = run.gradient_norms(8);
+         norms.pop_back();  // the head learns anyway
+         std::vector<double> sorted = norms;
+         std::sort(sorted.begin(), sorted.end());
+         for (size_t i = 0; i < norms.size(); ++i)
+           if (norms[i] < sorted[sorted.size() - 2])  // not among the two largest
+             for (const auto& glob : stages[i]) freeze(run.net(), glob);
+         return run.fine_tune({.rate = 2e-4, .backbone_factor = 1, .layer_decay = 1});
+       }},
+      {"wise_ft",
+       [](TransferRun& run) {
+         run.train_head({.epochs = 100, .rate = 3e-3, .validated = false});
+         const auto probed = copy_weights(run.net());
+         auto result = run.fine_tune({.rate = 5e-5, .backbone_factor = 1, .layer_decay = 1});
+         interpolate_weights(run.net(), probed, 0.3);
+         run.validate_again(result);
+         return result;
+       }},
+      {"lora", little([](TransferRun& run) {
+         add_lora(run.net(), "**", {.rank = 8, .alpha = 16, .windows = true});
+         nn::find_module(run.net(), "conv1").set_adapter(nullptr);  // the first stage
+       })},
+      {"adapters",
+       little([](TransferRun& run) { add_bottlenecks(run.net(), "layer?.*", {.width = 16}, run.sample()); })},
+      {"bitfit", little([](TransferRun& run) { unfreeze_biases(run.net()); })},
+      {"norms", little([](TransferRun& run) { unfreeze_norms(run.net()); })}};
+  REQUIRE(all.size() == strategies().size());
+  for (const Strategy& strategy : strategies()) {
+    CAPTURE(strategy.name);
+    models::ImageModel library = small_model(), steps = small_model();
+    const int64_t epochs = strategy.name == "gradual" ? 4 : 2;  // below 10 steps a slanted triangle is always the same
+    const StrategyOptions options{.epochs = epochs, .batch = 8, .alpha = 0.3};
+    const Data data(library.info.preprocess);
+    const auto result = train_with_strategy(strategy, library, data.train, data.validation, options);
+    const Strategy own{.name = "own", .run = all.at(strategy.name), .pretrained = strategy.pretrained};
+    CHECK(train_with_strategy(own, steps, data.train, data.validation, options).last_accuracy == result.last_accuracy);
+    CHECK(bytes_of(*library.net) == bytes_of(*steps.net));
+  }
+}
+
+TEST_CASE("FR04: a phase's rates follow its schedule, each stage at its own ratio, and the caller's come first") {
+  const int64_t epochs = 3, batches = 24 / 8;
+  const auto check = [&](const FitResult& result, double rate, double factor, double decay) {
+    const auto one_cycle = optim::one_cycle(epochs * batches);
+    REQUIRE(result.log.epochs.size() == 3);
+    for (const auto& epoch : result.log.epochs) {
+      double ratio = factor;
+      const auto expect = [&](const std::string& group, double wanted) {
+        int64_t seen = 0;
+        for (const auto& [name, value] : epoch.rates)
+          if (name.starts_with(group)) {
+            CHECK(value == doctest::Approx(wanted * one_cycle(epoch.epoch * batches - 1)).epsilon(1e-12));
+            ++seen;
+          }
+        CHECK(seen == 2);  // weights, and vectors without decay
+      };
+      expect("linear", rate);
+      for (const char* stage : {"layer3", "layer2", "layer1", "conv1, bn1"}) {
+        expect(stage, rate * ratio);
+        ratio *= decay;
+      }
+    }
+  };
+  const auto phase_of = [&](StrategyOptions options) {
+    const Strategy phase{
+        .name = "phase", .run = [](TransferRun& transfer) {
+          return transfer.fine_tune(
+              {.epochs = 3, .rate = 1e-3, .backbone_factor = 0.3, .layer_decay = 0.5, .freeze_norms = false});
+        }};
+    models::ImageModel model = small_model();
+    const Data data(model.info.preprocess);
+    options.batch = 8;
+    return train_with_strategy(phase, model, data.train, data.validation, options);
+  };
+  check(phase_of({}), 1e-3, 0.3, 0.5);
+  check(phase_of({.epochs = 3, .rate = 2e-3, .backbone_factor = 0.2, .layer_decay = 0.9}), 2e-3, 0.2, 0.9);
+
+  models::ImageModel model = small_model();
+  for (const auto& epoch : run("features", model, {.epochs = 3}).log.epochs) {
+    REQUIRE(epoch.rates.size() == 1);
+    CHECK(epoch.rates[0].second == doctest::Approx(3e-3 * optim::one_cycle(9)(epoch.epoch * batches - 1)));
+  }
+}
+
 TEST_CASE("FR04: gradual keeps each group's own rate through the common schedule, whenever it joins") {
   models::ImageModel model = small_model();
   const auto result = run("gradual", model, {.epochs = 4, .rate = 1e-2, .backbone_factor = 0.1, .layer_decay = 0.5});
@@ -191,19 +334,116 @@ TEST_CASE("wise_ft: alpha 1 is lp_ft, alpha 0 the linear probe") {
   CHECK(evaluate(*zero.net, validation, 4).accuracy == result.last_accuracy);
 }
 
-TEST_CASE("FR05: a strategy that is cut goes on from its checkpoint and ends with the same bits") {
-  for (const char* name : {"finetune", "lp_ft", "gradual", "wise_ft"}) {
-    CAPTURE(name);
-    models::ImageModel whole = small_model(), cut = small_model();
+TEST_CASE("FR03, FR05: every strategy that is cut goes on from its checkpoint and ends with the same bits") {
+  struct Cut {};
+  for (const Strategy& strategy : strategies()) {
+    CAPTURE(strategy.name);
+    models::ImageModel whole = small_model(), cut = small_model(), resumed = small_model();
     const Folder folder;
-    const auto expected = run(name, whole, {.epochs = 3});
+    const auto expected = run(strategy.name, whole, {.epochs = 3});
     StrategyOptions options{.epochs = 3, .checkpoint = folder / "run"};
-    options.customize = [](models::ImageClassifier&, FitOptions& fit) { fit.stop_after_steps = 4; };
-    run(name, cut, options);
-    models::ImageModel resumed = small_model();
-    options.customize = {};
-    CHECK(run(name, resumed, options).last_accuracy == expected.last_accuracy);
+    options.after_epoch = [](const RunLog& log) {
+      if (log.epochs.size() == 2) throw Cut();  // the second epoch is not in the checkpoint yet
+    };
+    CHECK_THROWS_AS(run(strategy.name, cut, options), Cut);
+    options.after_epoch = {};
+    CHECK(run(strategy.name, resumed, options).last_accuracy == expected.last_accuracy);
     CHECK(bytes_of(*resumed.net) == bytes_of(*whole.net));
+  }
+}
+
+TEST_CASE("what the caller wants of a strategy reaches training") {
+  const auto trained = [](const std::string& name, StrategyOptions options) {
+    models::ImageModel model = small_model();
+    const auto result = run(name, model, std::move(options));
+    return std::pair(bytes_of(*model.net), result);
+  };
+  // Defaults are these numbers, and others make other weights.
+  const auto features = trained("features", {}), tuned = trained("finetune", {});
+  CHECK(trained("features", {.label_smoothing = 0, .variants = 4}).first == features.first);
+  CHECK(trained("finetune", {.head_first = false, .label_smoothing = 0.1}).first ==
+        trained("finetune", {.head_first = false}).first);
+  for (const StrategyOptions& other : {StrategyOptions{.rate = 1e-2},
+                                       {.weight_decay = 0.5},
+                                       {.label_smoothing = 0.3},
+                                       {.variants = 1},
+                                       {.average = 0.5}})
+    CHECK(trained("features", other).first.at("linear.weight") != features.first.at("linear.weight"));
+  for (const StrategyOptions& other : {StrategyOptions{.rate = 1e-2}, {.weight_decay = 0.5}, {.average = 0.5}}) {
+    const auto weights = trained("finetune", other).first;
+    for (const char* name : {"linear.weight", "layer3.2.conv2.weight", "conv1.weight"})
+      CHECK(weights.at(name) != tuned.first.at(name));
+  }
+  CHECK(trained("finetune", {.head_first = false}).first != tuned.first);
+  CHECK(trained("finetune", {.label_smoothing = 0}).first != tuned.first);
+
+  const auto spaced = trained("features", {.epochs = 4, .validate_every = 2}).second;
+  CHECK(std::isnan(spaced.log.epochs[0].val_accuracy));
+  CHECK(!std::isnan(spaced.log.epochs[1].val_accuracy));
+  CHECK(trained("features", {.epochs = 60, .patience = 2}).second.log.epochs.size() < 60);
+
+  models::ImageModel best = small_model();
+  const auto kept = run("features", best, {.epochs = 12, .rate = 0.3, .keep_best = true});
+  const Data data(best.info.preprocess);
+  Loader validation(data.validation, {.batch = 8});
+  CHECK(evaluate(*best.net, validation, 4).accuracy == kept.best_accuracy);
+  CHECK(kept.log.accuracy == kept.best_accuracy);
+}
+
+TEST_CASE("test_flips validates on the mean of a picture and its mirror image") {
+  for (const char* name : {"finetune", "wise_ft"}) {
+    CAPTURE(name);
+    models::ImageModel model = small_model();
+    const auto result = run(name, model, {.test_flips = true});
+    const Data data(model.info.preprocess);
+    Loader validation(data.validation, {.batch = 12});
+    Batch batch;
+    validation.epoch(0)->next(batch);
+    Tensor mirrored = batch.x.clone();
+    for (int64_t row = 0; row < 12 * 16; ++row)
+      for (int64_t x = 0; x < 16; ++x)
+        std::copy_n(batch.x.data<float>() + (row * 16 + x) * 3, 3,
+                    mirrored.mutable_data<float>() + (row * 16 + 15 - x) * 3);
+    const nn::ModeScope evaluation(*model.net, false);
+    const NoGrad no_grad;
+    const Tensor mean = ((*model.net)(batch.x) + (*model.net)(mirrored)) * 0.5;
+    CHECK(bytes_of(with_flips([&](const Tensor& x) { return (*model.net)(x); })(batch.x)) == bytes_of(mean));
+    Accuracy accuracy;
+    accuracy.add(mean.values<float>(), batch.y.values<int32_t>());
+    CHECK(result.last_accuracy == accuracy.value());
+    if (name == std::string("finetune"))
+      CHECK(result.log.epochs.back().val_loss == doctest::Approx(cross_entropy(mean, batch.y).item()).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("pictures that cannot be read: some are left out, none is an error") {
+  struct Spoilt final : PictureDataset {
+    Stripes good{24, 16};
+    int64_t first_bad;
+    explicit Spoilt(int64_t from) : first_bad(from) {}
+    int64_t size() const override { return good.size(); }
+    Image picture(int64_t i) const override {
+      require<IoError>(i < first_bad, "picture ", i, " cannot be read");
+      return good.picture(i);
+    }
+    int64_t label(int64_t i) const override { return good.label(i); }
+    std::string name(int64_t i) const override { return good.name(i); }
+    const std::vector<std::string>& classes() const override { return good.classes(); }
+  };
+  models::ImageModel model = small_model();
+  const Preprocess& input = model.info.preprocess;
+  const auto view = [&](int64_t good) { return View(std::make_shared<Spoilt>(good), eval_transform(input)); };
+  for (const char* name : {"features", "finetune"}) {
+    const StrategyOptions options{.epochs = 1, .batch = 8};
+    CHECK(train_with_strategy(name, model, view(20), view(22), options).last_accuracy >= 0);
+    CHECK_THROWS_WITH_AS(train_with_strategy(name, model, view(0), view(24), options),
+                         "train_with_strategy: no training picture could be read, or none has a label. Hint: a warning "
+                         "was given for each.",
+                         IoError);
+    CHECK_THROWS_WITH_AS(train_with_strategy(name, model, view(24), view(0), options),
+                         "train_with_strategy: no validation picture could be read, or none has a label. Hint: a "
+                         "warning was given for each.",
+                         IoError);
   }
 }
 
@@ -233,6 +473,22 @@ TEST_CASE("bad use is refused with a hint") {
                        "\"magic\"",
                        UsageError);
   CHECK_THROWS_AS(train_with_strategy(Strategy{.name = "empty"}, model, data.train, data.validation), UsageError);
+  const double nan = std::nan("");
+  for (const StrategyOptions& bad : {StrategyOptions{.epochs = -1},
+                                     {.rate = nan},
+                                     {.rate = -1},
+                                     {.backbone_factor = 2},
+                                     {.layer_decay = nan},
+                                     {.batch = 0},
+                                     {.label_smoothing = nan},
+                                     {.variants = -1},
+                                     {.alpha = 2},
+                                     {.surgical_stages = 0},
+                                     {.average = 1},
+                                     {.patience = -1}})
+    CHECK_THROWS_AS(train_with_strategy("features", model, data.train, data.validation, bad), UsageError);
+  CHECK_THROWS_WITH_AS(train_with_strategy("wise_ft", model, data.train, data.validation, {.alpha = nan}),
+                       "train_with_strategy: alpha must be from 0 to 1, got nan", UsageError);
 
   struct OneClass final : PictureDataset {
     std::vector<std::string> names{"only"};
@@ -244,14 +500,15 @@ TEST_CASE("bad use is refused with a hint") {
   };
   const View one(std::make_shared<OneClass>(), eval_transform(model.info.preprocess));
   CHECK_THROWS_WITH_AS(train_with_strategy("features", model, one, one),
-                       "train_with_strategy: there is one class, \"only\". Hint: telling classes apart takes at least "
+                       "classes: there is one class, \"only\". Hint: telling classes apart takes at least "
                        "two folders of pictures.",
                        UsageError);
   CHECK_THROWS_WITH_AS(train_with_strategy("features", model, data.train, one),
-                       "train_with_strategy: the class \"vertical\" is in train and not in val", UsageError);
+                       "classes: the class \"vertical\" is in train and not in val. Hint: both need the same folders.",
+                       UsageError);
   const View lacking(data.train.data, {0, 1, 4, 5}, data.train.pipeline);
   CHECK_THROWS_WITH_AS(train_with_strategy("features", model, lacking, data.validation),
-                       "train_with_strategy: the class \"rising\" has no training picture. Hint: remove the folder or "
+                       "classes: the class \"rising\" has no training picture. Hint: remove the folder or "
                        "add pictures.",
                        UsageError);
 }

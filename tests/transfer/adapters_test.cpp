@@ -400,6 +400,7 @@ TEST_CASE("what cannot be meant is refused with a hint, and nothing changes") {
   CHECK(refusal([&] { add_lora(*net, "**.conv_dw"); }).find("no frozen Linear or 1x1 Conv2d") != std::string::npos);
   CHECK(refusal([&] { add_lora(*net, "classifier"); }).find("freeze_all_but(net, head) first") != std::string::npos);
   CHECK(refusal([&] { add_lora(*net, "**", {.rank = 0}); }).find("at least 1") != std::string::npos);
+  CHECK(refusal([&] { add_lora(*net, "**", {.alpha = std::nan("")}); }).find("must be finite") != std::string::npos);
   CHECK(refusal([&] { add_ia3(*net, "nothing"); }).find("no frozen Linear or Conv2d") != std::string::npos);
   CHECK(refusal([&] { add_bottlenecks(*net, "blocks.*.*"); }).find("Tensor::zeros") != std::string::npos);
   CHECK(refusal([&] { add_bottlenecks(*net, "**.bn1"); }).find("no Linear, 1x1 Conv2d or block") != std::string::npos);

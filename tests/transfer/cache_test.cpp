@@ -129,6 +129,7 @@ TEST_CASE("FeatureCache refuses what cannot be kept") {
   CHECK_THROWS_AS(FeatureCache(net, {.batch = 0}), UsageError);
   FeatureCache cache(net);
   CHECK_THROWS_AS(CachedSource(cache, view_of(4), {}, 0), UsageError);
+  CHECK_THROWS_AS(CachedSource(cache, view_of(4), {}, int64_t{1} << 40), UsageError);
   CHECK_THROWS_AS(CachedSource(cache, view_of(4), {.batch = 0}), UsageError);
 }
 

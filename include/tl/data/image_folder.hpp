@@ -53,7 +53,8 @@ struct ImageFolder {
 
 /// Reads the usual layouts: `folder`/train/<class>/... with `folder`/val/<class>/... (or valid, validation; test if
 /// there is none of them), or `folder`/<class>/... alone. Validation takes its labels from the training classes.
-/// Errors: as list_image_folder; UsageError for a validation class that was not trained.
+/// Errors: as list_image_folder; UsageError for a validation class that was not trained, and for a class without a
+/// folder in validation, which an empty one mends.
 ImageFolder open_image_folder(const std::string& folder, const ImageFolderOptions& options = {});
 
 /// A picture that cannot be decoded, and why.

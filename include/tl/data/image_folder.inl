@@ -148,6 +148,11 @@ TL_INLINE ImageFolder open_image_folder(const std::string& folder, const ImageFo
     if (!detail::is_folder(path)) continue;
     ImageFolderOptions known = options;
     known.classes = out.train.classes;
+    const auto found = detail::list_folder(path).folders;
+    for (const std::string& wanted : known.classes)
+      require<UsageError>(std::binary_search(found.begin(), found.end(), wanted), "image folder ", path,
+                          ": there is no folder for the class ", wanted,
+                          ", which is in train. Hint: an empty folder says that no picture of it shall validate.");
     out.val = list_image_folder(path, known);
     break;
   }

@@ -30,9 +30,10 @@ class ImagePredictor {
   explicit ImagePredictor(const std::string& model_file, const std::string& arch = "");
   explicit ImagePredictor(ImageModel model);
 
+  /// Errors: NumericError when the logits are not finite, because the weights are not.
   Prediction predict(const Image& image);
   Prediction predict(const ImageView& image);
-  /// Errors: IoError, FormatError for a picture that cannot be read.
+  /// Errors: those of predict; IoError, FormatError for a picture that cannot be read.
   Prediction predict_file(const std::string& path);
 
   const ImageModel& model() const { return model_; }

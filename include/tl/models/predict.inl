@@ -1,6 +1,7 @@
 // Definitions of models/predict.hpp.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "tl/models/predict.hpp"
@@ -49,6 +50,9 @@ TL_INLINE Prediction ImagePredictor::predict(const Image& image) {
   const Tensor &logits = results[0], &probabilities = results[1];
   Prediction out;
   out.logits.assign(logits.values<float>().begin(), logits.values<float>().end());
+  require<NumericError>(
+      std::all_of(out.logits.begin(), out.logits.end(), [](float x) { return std::isfinite(x); }),
+      "predict: the logits are not finite. Hint: the weights are spoilt, or their training diverged.");
   out.probabilities.assign(probabilities.values<float>().begin(), probabilities.values<float>().end());
   const auto best = std::max_element(out.probabilities.begin(), out.probabilities.end());
   out.index = best - out.probabilities.begin();

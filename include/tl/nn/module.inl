@@ -192,7 +192,7 @@ TL_INLINE Module& find_module(Module& root, std::string_view name) {
   std::vector<std::string> names;
   for (const NamedModule& module : named_modules(root)) {
     if (module.name == name) return *module.module;
-    names.push_back(module.name);
+    if (!module.name.empty()) names.push_back(module.name);
   }
   fail<UsageError>("find_module: there is no module \"", name, "\". ", nearest_names(name, names));
 }

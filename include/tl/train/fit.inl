@@ -167,7 +167,8 @@ class FitRun {
     require<NumericError>(std::isfinite(total), "fit: the loss became ", total, " in epoch ", state_.epoch + 1,
                           ", step ", state_.step + 1, "; ",
                           std::isfinite(total) ? "" : first_bad_layer(net_, forward_, x),
-                          ". Hint: a smaller rate, a warm-up, or clip_norm.");
+                          state_.step > 0 ? ". Hint: a smaller rate, a warm-up, or clip_norm."
+                                          : ". Hint: nothing was learnt yet; look at the weights and the pictures.");
     objective_.after_batch(net_, output, batch);
     state_.loss.add(total, divisor);
     const Accuracy accuracy = objective_.accuracy(output, batch);

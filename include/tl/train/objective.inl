@@ -7,7 +7,8 @@ namespace tl::inline TL_ABI {
 
 TL_INLINE void Classification::check(const Tensor& output) const {
   require<ShapeError>(output.rank() == 2 && output.size(1) == classes_, "fit: the network must give [N, ", classes_,
-                      "] logits; got ", output.shape());
+                      "] logits; got ", output.shape(), ". Hint: replace_head(", classes_,
+                      ") gives a head of that size.");
 }
 
 TL_INLINE std::vector<Tensor> Classification::targets(const Batch& batch) const {

@@ -144,10 +144,14 @@ const Strategy& find_strategy(std::string_view name);
 /// down to 8 % suit millions.
 AugmentOptions small_data_augmentation();
 
+/// Errors: UsageError unless both views name the same two classes or more, in one order, and all have training
+/// pictures.
+void check_classes(const View& train, const View& validation);
+
 /// Trains `model` on `train` and validates on `validation`; the head is replaced to fit the data's classes. Random
 /// numbers follow options.seed: equal arguments give equal bits.
-/// Errors: UsageError for data of a single class, and when both views do not name the same classes; as
-/// nn::recompute_blocks.
+/// Errors: UsageError for options that cannot be meant; those of check_classes; IoError when no picture of a view could
+/// be read; as nn::recompute_blocks.
 FitResult train_with_strategy(const Strategy& strategy, models::ImageModel& model, const View& train,
                               const View& validation, const StrategyOptions& options = {});
 FitResult train_with_strategy(std::string_view strategy, models::ImageModel& model, const View& train,

@@ -1,5 +1,6 @@
 // Definitions of train/strategies.hpp.
 #pragma once
+#include <cmath>
 #include <filesystem>
 
 #include "tl/core/glob.hpp"
@@ -210,24 +211,57 @@ TL_INLINE FitResult norms(TransferRun& run) {
   return tune_little(run, 1e-3, [](nn::Module& net) { unfreeze_norms(net); });
 }
 
-/// Errors: UsageError unless both views are of the same two classes or more, and all classes have training pictures.
-TL_INLINE void check_classes(const View& train, const View& validation) {
-  const auto &names = train.data->classes(), &others = validation.data->classes();
-  require<UsageError>(names.size() >= 2, "train_with_strategy: there is one class, \"", names.empty() ? "" : names[0],
-                      "\". Hint: telling classes apart takes at least two folders of pictures.");
-  for (const auto& name : names)
-    require<UsageError>(std::find(others.begin(), others.end(), name) != others.end(),
-                        "train_with_strategy: the class \"", name, "\" is in train and not in val");
-  require<UsageError>(names == others, "train_with_strategy: val has ", others.size(), " classes and train ",
-                      names.size(), ", or in another order");
-  std::vector<int64_t> counts(names.size());
-  for (const int64_t i : train.indices) ++counts[static_cast<size_t>(train.data->label(i))];
-  for (size_t c = 0; c < counts.size(); ++c)
-    require<UsageError>(counts[c] > 0, "train_with_strategy: the class \"", names[c],
-                        "\" has no training picture. Hint: remove the folder or add pictures.");
+TL_INLINE void check_options(const StrategyOptions& o) {
+  const auto check = [](bool good, std::string_view name, double value, std::string_view range) {
+    require<UsageError>(good, "train_with_strategy: ", name, " must be ", range, ", got ", value);
+  };
+  const auto share = [&](double value, std::string_view name) {
+    check(value >= 0 && value <= 1, name, value, "from 0 to 1");
+  };
+  const auto at_least = [&](int64_t low, int64_t value, std::string_view name) {
+    check(value >= low, name, static_cast<double>(value), text("at least ", low));
+  };
+  check(o.rate >= 0 && std::isfinite(o.rate), "rate", o.rate, "finite and at least 0");
+  check(o.label_smoothing <= 1, "label_smoothing", o.label_smoothing, "at most 1");
+  check(o.average >= 0 && o.average < 1, "average", o.average, "at least 0 and below 1");
+  share(o.backbone_factor, "backbone_factor");
+  share(o.layer_decay, "layer_decay");
+  share(o.alpha, "alpha");
+  at_least(0, o.epochs, "epochs");
+  at_least(0, o.variants, "variants");
+  at_least(0, o.patience, "patience");
+  at_least(1, o.batch, "batch");
+  at_least(1, o.surgical_stages, "surgical_stages");
+}
+
+/// Errors: IoError when nothing could be read of the pictures to learn from, or of those to validate with.
+TL_INLINE void check_outcome(const FitResult& result, bool validated) {
+  if (result.log.epochs.empty() || !result.finished) return;
+  const auto check = [](double accuracy, const char* what) {
+    require<IoError>(!std::isnan(accuracy), "train_with_strategy: no ", what,
+                     " picture could be read, or none has a label. Hint: a warning was given for each.");
+  };
+  check(result.log.epochs.back().train_accuracy, "training");
+  if (validated) check(result.best_accuracy, "validation");
 }
 
 }  // namespace detail
+
+TL_INLINE void check_classes(const View& train, const View& validation) {
+  const auto &names = train.data->classes(), &others = validation.data->classes();
+  require<UsageError>(names.size() >= 2, "classes: there is one class, \"", names.empty() ? "" : names[0],
+                      "\". Hint: telling classes apart takes at least two folders of pictures.");
+  for (const auto& name : names)
+    require<UsageError>(std::find(others.begin(), others.end(), name) != others.end(), "classes: the class \"", name,
+                        "\" is in train and not in val. Hint: both need the same folders.");
+  require<UsageError>(names == others, "classes: val has ", others.size(), " classes and train ", names.size(),
+                      ", or in another order. Hint: both need the same list.");
+  std::vector<int64_t> counts(names.size());
+  for (const int64_t i : train.indices) ++counts[static_cast<size_t>(train.data->label(i))];
+  for (size_t c = 0; c < counts.size(); ++c)
+    require<UsageError>(counts[c] > 0, "classes: the class \"", names[c],
+                        "\" has no training picture. Hint: remove the folder or add pictures.");
+}
 
 TL_INLINE TransferRun::TransferRun(models::ImageModel& model, const View& train, const View& validation,
                                    const StrategyOptions& options)
@@ -270,9 +304,12 @@ TL_INLINE void TransferRun::start_from_scratch() {
 
 TL_INLINE FitResult TransferRun::fit_on(optim::Optimizer& optimizer, BatchSource& train, BatchSource* validation,
                                         const FitOptions& with) {
-  if (!options_.objective) return fit(net(), optimizer, train, validation, classification_.outputs(), with);
-  for (auto& group : options_.objective->groups()) optimizer.add_group(std::move(group));
-  return fit(net(), optimizer, train, validation, *options_.objective, with);
+  if (options_.objective)
+    for (auto& group : options_.objective->groups()) optimizer.add_group(std::move(group));
+  FitResult result = options_.objective ? fit(net(), optimizer, train, validation, *options_.objective, with)
+                                        : fit(net(), optimizer, train, validation, classification_.outputs(), with);
+  detail::check_outcome(result, validation != nullptr);
+  return result;
 }
 
 TL_INLINE FitResult TransferRun::train_head(const HeadPhase& phase) {
@@ -414,11 +451,12 @@ TL_INLINE AugmentOptions small_data_augmentation() {
 TL_INLINE FitResult train_with_strategy(const Strategy& strategy, models::ImageModel& model, const View& train,
                                         const View& validation, const StrategyOptions& options) {
   require<UsageError>(static_cast<bool>(strategy.run), "train_with_strategy: \"", strategy.name, "\" has no function");
+  detail::check_options(options);
   const auto& classes = train.data->classes();
   auto names = options.objective ? options.objective->output_names() : classes;
   const int64_t outputs = options.objective ? options.objective->outputs() : std::ssize(classes);
   if (names.empty() && outputs == std::ssize(classes)) names = classes;
-  if (names == classes) detail::check_classes(train, validation);
+  if (names == classes) check_classes(train, validation);
   manual_seed(options.seed);
   model.info.classes = names;
   model.info.options.classes = outputs;

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 
 #include "tl/nn/linear.hpp"
 #include "tl/ops/elementwise.hpp"
@@ -189,8 +190,9 @@ TL_INLINE Regularizer parse_regularizer(std::string_view text) {
   if (equal == std::string_view::npos) return out;
   const std::string_view number = text.substr(equal + 1);
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), out.strength);
-  require<UsageError>(error == std::errc() && end == number.data() + number.size() && out.strength >= 0,
-                      "regularizer: expected NAME or NAME=STRENGTH, the strength at least 0; got \"", text, "\"");
+  require<UsageError>(
+      error == std::errc() && end == number.data() + number.size() && out.strength >= 0 && std::isfinite(out.strength),
+      "regularizer: expected NAME or NAME=STRENGTH, the strength at least 0; got \"", text, "\"");
   return out;
 }
 

@@ -99,7 +99,7 @@ class Ia3 : public nn::Adapter {
 /// Puts a Lora on every frozen linear layer and 1x1 convolution without groups that matches a glob (see core/glob.hpp)
 /// by its own name or that of a module around it; layers that learn themselves need none. A is drawn from the default
 /// generator. Returns how many there are. Errors: UsageError when nothing such matches, for a layer that carries an
-/// adapter already, and for a rank below 1; then nothing was changed.
+/// adapter already, a rank below 1, and an alpha that is not finite; then nothing was changed.
 int64_t add_lora(nn::Module& net, std::string_view glob, const LoraOptions& options = {});
 
 /// The same with Ia3, on every frozen linear layer and convolution.

@@ -152,6 +152,7 @@ TL_INLINE Ia3::Weights Ia3::merge(const Tensor& own, const Tensor& bias) {
 
 TL_INLINE int64_t add_lora(nn::Module& net, std::string_view glob, const LoraOptions& options) {
   require<UsageError>(options.rank >= 1, "add_lora: the rank must be at least 1, got ", options.rank);
+  require<UsageError>(std::isfinite(options.alpha), "add_lora: alpha must be finite, got ", options.alpha);
   const auto hosts = detail::frozen_layers(
       net, glob, "add_lora", "Linear or 1x1 Conv2d",
       [&](const detail::Layer& layer) { return layer.is_product() || (options.windows && layer.is_dense); });

@@ -104,8 +104,8 @@ class CachedSource final : public BatchSource {
  public:
   /// With random augmentation, `variants` passes are kept, and epoch e sees the one that the Loader would augment in
   /// epoch e mod variants. The cache must outlive its sources.
-  /// Errors: as Loader; UsageError for fewer variants than 1, and for disk with transforms of your own that
-  /// options.own_steps does not name.
+  /// Errors: as Loader; UsageError for fewer variants than 1 or more than 2^20, and for disk with transforms of your
+  /// own that options.own_steps does not name.
   CachedSource(FeatureCache& cache, View view, const LoaderOptions& options = {}, int64_t variants = 1);
   TL_INLINE ~CachedSource() override;
   CachedSource(const CachedSource&) = delete;

@@ -227,7 +227,9 @@ class CachedSource::Stream final : public BatchStream {
 
 TL_INLINE CachedSource::CachedSource(FeatureCache& cache, View view, const LoaderOptions& options, int64_t variants)
     : cache_(cache), loader_(std::move(view), options), options_(options), variants_(variants) {
-  require<UsageError>(variants >= 1, "CachedSource: variants must be at least 1, got ", variants);
+  constexpr int64_t kMostVariants = 1 << 20;  // bytes and names of files are counted with them
+  require<UsageError>(variants >= 1 && variants <= kMostVariants, "CachedSource: variants must be from 1 to ",
+                      kMostVariants, ", got ", variants);
   const Pipeline& pipeline = loader_.view().pipeline;
   require<UsageError>(
       cache.options().storage != CacheStorage::disk || !pipeline.has_own_steps() || !cache.options().own_steps.empty(),
