@@ -7,7 +7,10 @@
 #include "tl/data/mix.hpp"
 #include "tl/models/create.hpp"
 #include "tl/nn/freeze.hpp"
+#include "tl/ops/elementwise.hpp"
+#include "tl/ops/reduce.hpp"
 #include "tl/ops/softmax.hpp"
+#include "tl/transfer/features.hpp"
 #include "train/tasks.hpp"
 
 namespace {
@@ -89,7 +92,7 @@ TEST_CASE("what compares with the source is nothing at the start, where the netw
   }
 }
 
-TEST_CASE("delta's terms are the distance of the last stages' maps, and co_tuning's the source head's cross-entropy") {
+TEST_CASE("each term by name is its regulariser of the right tensors, times its strength") {
   Setting setting;
   const Tensor x = [&] {
     Loader loader(setting.train, {.batch = 16});
@@ -101,9 +104,11 @@ TEST_CASE("delta's terms are the distance of the last stages' maps, and co_tunin
   setting.source = network(9, 7);  // another one, so that there is a distance
   setting.options.source = setting.source.get();
   FitOptions options;
-  setting.options.terms = {{"delta", 2}, {"co_tuning", 3}, {"bss", 5}};
+  setting.options.terms = {{"delta", 2}, {"co_tuning", 3}, {"bss", 5}, {"lwf", 7}, {"distill", 11}, {"l2_sp", 13}};
   regularize(*setting.net, options, setting.options);
-  REQUIRE(options.terms.size() == 3);
+  REQUIRE(options.terms.size() == 6);
+  Tensor& moved = nn::select_parameters(*setting.net, "conv1.weight")[0].parameter->value();
+  moved.copy_from(moved.detach() + 0.1);  // after L2-SP saw where the network stood
   const std::vector<Tensor> targets{y};
   setting.net->eval();
   setting.source->eval();
@@ -126,7 +131,48 @@ TEST_CASE("delta's terms are the distance of the last stages' maps, and co_tunin
   CHECK(options.terms[1].value(step).item() ==
         doctest::Approx(3 * co_tuning_loss(setting.source->classify(a), relationship, y).item()).epsilon(1e-5));
   CHECK(options.terms[2].value(step).item() == doctest::Approx(5 * spectral_shrinkage(a).item()).epsilon(1e-4));
+  const Tensor said = setting.source->classify(b), now = setting.source->classify(a), taught = (*setting.teacher)(x);
+  CHECK(options.terms[3].value(step).item() == doctest::Approx(7 * distillation_loss(now, said, 2).item()));
+  CHECK(options.terms[4].value(step).item() == doctest::Approx(11 * distillation_loss(output, taught, 2).item()));
+  double squares = 0;
+  for (const auto& p : nn::select_parameters(*setting.net, "linear"))
+    squares += sum(square(p.parameter->value())).item();
+  const double way = 0.01 * static_cast<double>(moved.numel());
+  CHECK(options.terms[5].value(step).item() == doctest::Approx(13.0 / 2 * way + 1.3 / 2 * squares).epsilon(1e-5));
   CHECK(bytes_of(output) == bytes_of((*setting.net)(x)));
+}
+
+TEST_CASE("delta_attention weighs a channel by what a probe on the source loses without its filter") {
+  Setting setting;
+  setting.source = network(9, 7);
+  models::ImageClassifier& source = *setting.source;
+  const size_t last = source.stage_count() - 2;
+  FitOptions options;
+  manual_seed(4);
+  regularize(*setting.net, options,
+             {.terms = {{"delta_attention", 1}}, .source = &source, .train = &setting.train, .stages = {last}});
+
+  manual_seed(4);
+  Loader plain(setting.train, {.batch = 32}), shuffled(setting.train, {.batch = 32, .shuffle = true});
+  const FeatureSet known = extract_features(source, plain, [&](const Tensor& x) { return source.features(x); });
+  nn::Linear probe(known.x.size(1), kClasses);
+  TensorSource features(known.x, known.y, {.batch = 16, .shuffle = true});
+  optim::AdamW optimizer(optim::param_groups(probe, 3e-3, 1e-2));
+  fit(probe, optimizer, features, nullptr, kClasses, {.epochs = 30});
+  Batch batch;
+  shuffled.epoch(0)->next(batch);
+  const NoGrad no_grad;
+  setting.net->eval();
+  const auto filters = nn::select_parameters(source, "layer3.2.conv2.weight");
+  const auto importance = filter_importance(
+      *filters[0].parameter, [&] { return cross_entropy(probe(source.features(batch.x)), batch.y).item(); });
+  const std::vector<Tensor> maps{setting.net->run_stages(batch.x, 0, last + 1)},
+      source_maps{source.run_stages(batch.x, 0, last + 1)}, attention{channel_attention(importance)};
+  const std::vector<Tensor> targets{batch.y};
+  const Tensor output = options.forward(batch.x);
+  const double weighed = feature_map_distance(maps, source_maps, attention).item();
+  CHECK(options.terms[0].value({batch.x, output, targets}).item() == doctest::Approx(weighed).epsilon(1e-5));
+  CHECK(weighed != doctest::Approx(feature_map_distance(maps, source_maps).item()).epsilon(1e-4));
 }
 
 TEST_CASE("FR05: with regularisers, stochastic norms and mixed pictures a run that was cut ends with the same bits") {
@@ -165,6 +211,8 @@ TEST_CASE("names, strengths and what is missing") {
   CHECK_THROWS_AS(parse_regularizer("bss="), UsageError);
   CHECK_THROWS_AS(parse_regularizer("bss=-1"), UsageError);
   CHECK_THROWS_AS(parse_regularizer("bss=1x"), UsageError);
+  CHECK_THROWS_AS(parse_regularizer("bss=inf"), UsageError);
+  CHECK_THROWS_AS(parse_regularizer("bss=nan"), UsageError);
   Setting setting;
   FitOptions options;
   CHECK_THROWS_AS(regularize(*setting.net, options, {.terms = {{"nothing"}}}), UsageError);
