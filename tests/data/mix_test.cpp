@@ -117,6 +117,28 @@ TEST_CASE("What is mixed follows from seed and number, and the rest is left alon
   CHECK(ups > 40);  // a permutation of three often leaves a picture with itself
 }
 
+TEST_CASE("mixup's lambda comes from Beta(alpha, alpha)") {
+  const json entry = tl_test::golden_cases("regularize.json", "mix_up").at(0);
+  for (const double alpha : {0.4, 1.0, 4.0}) {
+    CAPTURE(alpha);
+    double sum = 0;
+    constexpr int64_t kBatches = 3000;
+    for (int64_t number = 0; number < kBatches; ++number) {
+      Batch batch = batch_of(entry);
+      Mixing{.mixup = alpha, .classes = 3, .seed = 7}(batch, number);
+      for (int64_t i = 0; i < 3;
+           ++i) {  // three classes: a picture's own has 1 where it is mixed with itself, else lambda
+        const double own = static_cast<double>(
+            batch.mixed
+                .values<float>()[static_cast<size_t>(3 * i + batch.y.values<int32_t>()[static_cast<size_t>(i)])]);
+        sum += own * (1 - own);
+      }
+    }
+    // Two of three places of a random permutation are moved; E[l (1 - l)] = 1/4 - 1 / (4 (2 alpha + 1)).
+    CHECK(sum / (3 * kBatches) == doctest::Approx(2.0 / 3 * (0.25 - 0.25 / (2 * alpha + 1))).epsilon(0.05));
+  }
+}
+
 TEST_CASE("Batches and options that cannot be mixed are refused") {
   const json entry = tl_test::golden_cases("regularize.json", "mix_up").at(0);
   Batch batch = batch_of(entry);

@@ -89,6 +89,27 @@ TEST_CASE("uncertainty: value and gradients are PyTorch's, unknown labels count 
   loss.backward();
   check_values(net.fc.weight.value().grad(), expected["grad_head"], 1e-6);
   check_values(s.parameter->value().grad(), expected["grad_s"], 1e-6);
+  for (size_t t = 0; t < 2; ++t)
+    CHECK(tasks.weights()[t] == doctest::Approx(std::exp(-golden_file()["log_variance"][t].get<double>())));
+}
+
+TEST_CASE("fixed weights: the tasks' smoothed means, each times its weight") {
+  std::vector<Task> weighed = two_tasks();
+  weighed[0].weight = 2, weighed[1].weight = 0.5;
+  const TaskLabels known = table_of(golden_file()["labels"]);
+  const MultiTask tasks(weighed, known, known, {.balance = TaskBalance::fixed, .label_smoothing = 0.2});
+  Head net;
+  net.fc.weight.value().copy_from(wave(golden_file()["head"]));
+  const Batch batch{.x = wave(golden_file()["x"]), .y = labels({0, 0, 0, 0, 0, 0}), .indices = {0, 1, 2, 3, 4, 5}};
+  const Tensor output = net(batch.x);
+  double expected = 0;
+  for (size_t t = 0; t < 2; ++t) {
+    std::vector<int32_t> answers;
+    for (const int64_t i : batch.indices) answers.push_back(known.at(i, t));
+    const Tensor logits = slice(output, 1, tasks.columns(t).first, tasks.columns(t).second);
+    expected += weighed[t].weight * cross_entropy(logits, labels(answers), {.label_smoothing = 0.2}).item();
+  }
+  CHECK(tasks.loss(output, tasks.targets(batch)).item() / 6 == doctest::Approx(expected).epsilon(1e-6));
 }
 
 TEST_CASE("grad_norm: losses and weights follow the paper's steps") {

@@ -59,6 +59,26 @@ TEST_CASE("rates rise by equal ratios, losses are smoothed, and all is as before
   CHECK(again.losses == curve.losses);
 }
 
+TEST_CASE("losses are those of steps at the curve's rates, each group at its ratio, smoothed") {
+  LinearNet net(5, 3), by_hand(5, 3);
+  const Tensor x = table(4, 5), y = labels({0, 1, 2, 0});
+  TensorSource source(x, y, {.batch = 4});
+  optim::Sgd optimizer(optim::param_groups(net, {{{"fc.weight"}, 0.2}, {{"**"}, 0.1}})),
+      stepped(optim::param_groups(by_hand, {{{"fc.weight"}, 1}, {{"**"}, 0.5}}));
+  const RateCurve curve = find_rate(net, optimizer, source, Classification(3),
+                                    {.lowest = 1e-2, .highest = 1, .steps = 5, .smoothing = 0.7});
+  REQUIRE(curve.losses.size() == 5);
+  double running = 0;
+  for (size_t i = 0; i < 5; ++i) {
+    const Tensor loss = cross_entropy(by_hand(x), y);
+    running = 0.7 * running + 0.3 * loss.item();
+    CHECK(curve.losses[i] == doctest::Approx(running / (1 - std::pow(0.7, i + 1))).epsilon(1e-6));
+    stepped.zero_grad();
+    loss.backward();
+    stepped.step(curve.rates[i]);
+  }
+}
+
 TEST_CASE("a search ends when the loss runs away, and refuses what it cannot mean") {
   LinearNet net(5, 3);
   // Equal inputs with different labels: a rate that is too large cannot but make the loss grow.

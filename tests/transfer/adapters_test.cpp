@@ -242,6 +242,17 @@ TEST_CASE("every adapter begins as the identity: the logits stay the same bits")
   }
 }
 
+TEST_CASE("LoRA's A begins uniform within 1 / sqrt(In), B at zero") {
+  nn::Sequential net(nn::Linear(400, 8));
+  net.set_frozen(true);
+  manual_seed(2);
+  add_lora(net, "0", {.rank = 16});
+  const auto& lora = dynamic_cast<const Lora&>(*adapters_of(net)[0].adapter);
+  CHECK(largest(lora.a.value()) <= 0.05);
+  CHECK(largest(lora.a.value()) > 0.049);
+  CHECK(largest(lora.b.value()) == 0);
+}
+
 TEST_CASE("adapters learn through fused chains as they do layer by layer") {
   // Who observes a network gets it unfused: the same gradients, computed another way.
   const Tensor x = picture_batch(2, 48);
