@@ -352,6 +352,35 @@ TEST_CASE("FR03, FR05: every strategy that is cut goes on from its checkpoint an
   }
 }
 
+TEST_CASE("weight decay reaches the head and the stages below it, each by itself") {
+  const auto trained = [](bool head, double weight_decay) {
+    const Strategy part{.name = "part", .run = [=](TransferRun& transfer) {
+                          head ? freeze_all_but(transfer.net(), "linear") : void(freeze(transfer.net(), "linear"));
+                          return transfer.fine_tune({.epochs = 1});
+                        }};
+    models::ImageModel model = small_model();
+    const Data data(model.info.preprocess);
+    train_with_strategy(part, model, data.train, data.validation, {.weight_decay = weight_decay, .batch = 8});
+    return bytes_of(*model.net);
+  };
+  CHECK(trained(true, 0.5).at("linear.weight") != trained(true, 0).at("linear.weight"));
+  CHECK(trained(false, 0.5).at("conv1.weight") != trained(false, 0).at("conv1.weight"));
+}
+
+TEST_CASE("wise_ft validates its weights between with flips where they are wanted") {
+  for (uint64_t seed = 1; seed < 12; ++seed) {
+    models::ImageModel model = small_model(seed);
+    const double accuracy = run("wise_ft", model, {.test_flips = true}).last_accuracy;
+    const Data data(model.info.preprocess);
+    Loader validation(data.validation, {.batch = 12});
+    const Forward plain = [&](const Tensor& x) { return (*model.net)(x); };
+    const double flipped = evaluate(*model.net, validation, 4, with_flips(plain)).accuracy;
+    CHECK(accuracy == flipped);
+    if (evaluate(*model.net, validation, 4).accuracy != flipped) return;  // a network that flips make another answer of
+  }
+  FAIL("flips changed no answer of any network");
+}
+
 TEST_CASE("what the caller wants of a strategy reaches training") {
   const auto trained = [](const std::string& name, StrategyOptions options) {
     models::ImageModel model = small_model();
