@@ -492,6 +492,22 @@ TEST_CASE("FR09: the average of weights is validated and kept, and goes on after
   }
 }
 
+TEST_CASE("FR09: the average takes every step in, by its formula") {
+  LinearNet net(5, 3), by_hand(5, 3);
+  TensorSource source(table(4, 5), labels({0, 1, 2, 0}), {.batch = 4});
+  optim::Sgd optimizer(optim::param_groups(net, 0.5)), stepped(optim::param_groups(by_hand, 0.5));
+  fit(net, optimizer, source, nullptr, 3, {.epochs = 4, .average = 0.8});
+  Tensor expected = by_hand.fc.weight.value().detach().clone();
+  for (int step = 0; step < 4; ++step) {
+    stepped.zero_grad();
+    cross_entropy(by_hand(table(4, 5)), labels({0, 1, 2, 0})).backward();
+    stepped.step();
+    expected = expected * 0.8 + by_hand.fc.weight.value().detach() * 0.2;
+  }
+  for (size_t i = 0; i < 15; ++i)
+    CHECK(std::abs(net.fc.weight.value().values<float>()[i] - expected.values<float>()[i]) < 1e-6f);
+}
+
 TEST_CASE("a term is added to the mean loss, is reported, and pulls") {
   LinearNet net(5, 3), plain(5, 3);
   TensorSource source(table(4, 5), labels({0, 1, 2, 0}), {.batch = 4});

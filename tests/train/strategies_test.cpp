@@ -304,6 +304,27 @@ TEST_CASE("FR04: gradual keeps each group's own rate through the common schedule
   CHECK(result.log.epochs[1].trainable_parameters < result.log.epochs[2].trainable_parameters);
 }
 
+TEST_CASE("gradual by plateau opens a stage when the validation loss stands still") {
+  const UnfreezePlan plan{.epochs_per_stage = 0, .patience = 1};
+  models::ImageModel model = small_model();
+  const auto result = run("gradual", model, {.epochs = 8, .rate = 3e-2, .unfreeze = plan});
+  const auto stages = model.net->stages();
+  std::vector<double> losses, others;
+  int64_t told_apart = 0;
+  for (const auto& epoch : result.log.epochs) {
+    const int64_t open = std::min(plan.stages(epoch.epoch - 1, losses), std::ssize(stages));
+    int64_t learning = 0;
+    for (const auto& globs : stages)
+      for (const auto& [name, rate] : epoch.rates)
+        learning += name.starts_with(globs.front()) && !name.ends_with("(vectors)") && !std::isnan(rate);
+    CHECK(learning == open);
+    told_apart += open != std::min(plan.stages(epoch.epoch - 1, others), std::ssize(stages));
+    losses.push_back(epoch.val_loss);
+    others.push_back(epoch.train_loss);
+  }
+  CHECK(told_apart > 0);  // by the training loss it would be another course
+}
+
 TEST_CASE("FR02, FR03: stages that surgical freezes keep their bytes, decay or not") {
   models::ImageModel model = small_model();
   const auto before = bytes_of(*model.net);
