@@ -25,21 +25,10 @@ namespace {
 
 using namespace tl;
 using tl_test::bytes_of;
+using tl_test::cycling_labels;
 using tl_test::labels;
+using tl_test::normal_tensor;
 using Tensors = std::vector<Tensor>;
-
-Tensor random(const Shape& shape, uint64_t seed) {
-  Generator generator(seed);
-  Tensor out = Tensor::empty(shape);
-  nn::normal_(out, 0, 1, generator);
-  return out;
-}
-
-Tensor some_labels(int64_t count, int64_t classes, int64_t step) {
-  std::vector<int32_t> out;
-  for (int64_t i = 0; i < count; ++i) out.push_back(static_cast<int32_t>((i * 7 + step) % classes));
-  return labels(out);
-}
 
 /// What 20 steps leave: the losses, and all parameters and buffers.
 struct Trained {
@@ -61,7 +50,8 @@ Trained train(Net& net, const Shape& x_shape, int64_t classes, bool captured, in
   };
   Capture capture{Capture::Function(body)};
   for (int step = 0; step < steps; ++step) {
-    const Tensors inputs{random(x_shape, static_cast<uint64_t>(step)), some_labels(x_shape[0], classes, step)};
+    const Tensors inputs{normal_tensor(x_shape, static_cast<uint64_t>(step)),
+                         cycling_labels(x_shape[0], classes, step)};
     const Tensor loss = captured ? capture.run(inputs)[0] : body(inputs)[0];
     out.losses.push_back(loss.item());
     optimizer.step();
@@ -153,7 +143,7 @@ TEST_CASE("replayed predictions equal eager ones, and follow the weights") {
     return softmax(net(x));
   });
   for (uint64_t seed = 0; seed < 3; ++seed) {
-    const Tensor x = random({1, 64, 64, 3}, seed);
+    const Tensor x = normal_tensor({1, 64, 64, 3}, seed);
     CHECK(bytes_of(predict(x)) == bytes_of(softmax(net(x))));
   }
   CHECK(calls == 2);
@@ -161,7 +151,7 @@ TEST_CASE("replayed predictions equal eager ones, and follow the weights") {
   CHECK(predict.report().steps >= 20);
   CHECK(predict.report().planned_bytes < predict.report().requested_bytes / 2);
 
-  const Tensor x = random({1, 64, 64, 3}, 9);
+  const Tensor x = normal_tensor({1, 64, 64, 3}, 9);
   const auto again = [&](const char* what) {
     CAPTURE(what);
     const int64_t before = calls;
@@ -183,7 +173,7 @@ TEST_CASE("replayed predictions equal eager ones, and follow the weights") {
   again("another module");
   net.first.unit.bn.running_var = nn::Buffer(Tensor::full(net.first.unit.bn.running_var.value().shape(), 2));
   again("another statistic");
-  CHECK(predict(random({2, 64, 64, 3}, 1)).shape() == Shape{2, 9});
+  CHECK(predict(normal_tensor({2, 64, 64, 3}, 1)).shape() == Shape{2, 9});
   CHECK(bytes_of(predict(x)) == bytes_of(softmax(net(x))));
 }
 
@@ -196,7 +186,7 @@ TEST_CASE("an evaluation in between leaves a record as it is") {
     loss.backward();
     return Tensors{loss};
   }));
-  const Tensors inputs{random({4, 12}, 1), some_labels(4, 5, 0)};
+  const Tensors inputs{normal_tensor({4, 12}, 1), cycling_labels(4, 5, 0)};
   for (int i = 0; i < 3; ++i) {
     step.run(inputs);
     net.zero_grad();
@@ -207,7 +197,7 @@ TEST_CASE("an evaluation in between leaves a record as it is") {
 }
 
 TEST_CASE("gradients that are there are added to, others begin anew") {
-  const Tensor x = random({3, 12}, 1), y = some_labels(3, 5, 0);
+  const Tensor x = normal_tensor({3, 12}, 1), y = cycling_labels(3, 5, 0);
   const auto gradients = [&](bool captured, bool zeroes) {
     manual_seed(3);
     nn::Linear net(12, 5);
@@ -220,7 +210,7 @@ TEST_CASE("gradients that are there are added to, others begin anew") {
     std::string out;
     for (int i = 0; i < 7; ++i) {
       if (i == 3 || i == 5) net.zero_grad();
-      const Tensors inputs{random({3, 12}, static_cast<uint64_t>(i)), y};
+      const Tensors inputs{normal_tensor({3, 12}, static_cast<uint64_t>(i)), y};
       if (captured) capture.run(inputs);
       else body(inputs);
       out += bytes_of(net.weight.value().grad()) + bytes_of(net.bias.value().grad());
@@ -245,8 +235,8 @@ TEST_CASE("gradients that are there are added to, others begin anew") {
 }
 
 TEST_CASE("what the host does is part of the record or refused") {
-  const Tensor x = random({4, 6}, 1);
-  Tensor table = random({5, 6}, 2);
+  const Tensor x = normal_tensor({4, 6}, 1);
+  Tensor table = normal_tensor({5, 6}, 2);
   const auto refuses = [&](const char* part, const Capture::Function& function) {
     CAPTURE(part);
     Capture capture(function);
@@ -331,7 +321,7 @@ TEST_CASE("what the host does is part of the record or refused") {
 }
 
 TEST_CASE("what a function keeps from call to call is refused, also by a lenient capture") {
-  const Tensor x = random({4, 6}, 1);
+  const Tensor x = normal_tensor({4, 6}, 1);
   Tensor state, mask;
   Tensors all;
   const auto refuses = [&](const char* part, const std::function<Tensor(const Tensor&)>& function) {
@@ -357,7 +347,7 @@ TEST_CASE("what a function keeps from call to call is refused, also by a lenient
   Tensor last;  // what is written before it is read keeps nothing
   Capture shown([&](const Tensor& in) { return last = in + in; });
   for (uint64_t seed = 0; seed < 3; ++seed) {
-    const Tensor in = random({4, 6}, seed);
+    const Tensor in = normal_tensor({4, 6}, seed);
     CHECK(bytes_of(shown(in)) == bytes_of(in + in));
     CHECK(bytes_of(last) == bytes_of(in + in));
   }
@@ -365,7 +355,7 @@ TEST_CASE("what a function keeps from call to call is refused, also by a lenient
 
 TEST_CASE("results can be inputs of the next call, in any order") {
   Capture swaps(Capture::Function([](const Tensors& in) { return Tensors{in[1], in[0], in[0] + in[1]}; }));
-  const Tensor a = random({5}, 1), b = random({5}, 2);
+  const Tensor a = normal_tensor({5}, 1), b = normal_tensor({5}, 2);
   Tensors out = swaps.run({a, b});
   CHECK(bytes_of(out[0]) == bytes_of(b));
   out = swaps.run({out[0], out[1]});
@@ -390,7 +380,7 @@ TEST_CASE("bfloat16: replayed training steps and predictions equal eager ones") 
     Capture capture{Capture::Function(body)};
     std::string out;
     for (int step = 0; step < 4; ++step) {
-      const Tensors in{random({4, 16, 16, 3}, static_cast<uint64_t>(step)), some_labels(4, 10, step)};
+      const Tensors in{normal_tensor({4, 16, 16, 3}, static_cast<uint64_t>(step)), cycling_labels(4, 10, step)};
       for (const Tensor& result : captured ? capture.run(in) : body(in)) out += bytes_of(result);
       optimizer.step();
       optimizer.zero_grad();
@@ -400,7 +390,7 @@ TEST_CASE("bfloat16: replayed training steps and predictions equal eager ones") 
     const auto logits = [&](const Tensor& x) { return cast(net(in_precision(x)), DType::f32); };
     Capture predict(logits);
     for (uint64_t seed = 0; seed < 3; ++seed) {
-      const Tensor x = random({2, 16, 16, 3}, seed);
+      const Tensor x = normal_tensor({2, 16, 16, 3}, seed);
       out += bytes_of(captured ? predict(x) : logits(x));
     }
     for (const auto& [name, bytes] : bytes_of(net)) out += bytes;
@@ -410,14 +400,14 @@ TEST_CASE("bfloat16: replayed training steps and predictions equal eager ones") 
 }
 
 TEST_CASE("checks of labels and indices are made in each replay") {
-  const Tensor x = random({3, 4}, 1);
+  const Tensor x = normal_tensor({3, 4}, 1);
   Capture loss(Capture::Function([](const Tensors& in) { return Tensors{cross_entropy(in[0], in[1])}; }));
   CHECK(loss.run({x, labels({0, 3, 1})})[0].item() == cross_entropy(x, labels({0, 3, 1})).item());
   CHECK(loss.run({x, labels({0, -100, 1})})[0].item() == cross_entropy(x, labels({0, -100, 1})).item());
   CHECK_THROWS_AS(loss.run({x, labels({0, 4, 1})}), UsageError);
   CHECK(loss.run({x, labels({-100, -100, -100})})[0].item() == 0);
 
-  const Tensor table = random({5, 2}, 3);
+  const Tensor table = normal_tensor({5, 2}, 3);
   Capture rows([&](const Tensor& ids) { return embedding(table, ids); });
   CHECK(bytes_of(rows(labels({4, 0}))) == bytes_of(embedding(table, labels({4, 0}))));
   CHECK(bytes_of(rows(labels({1, 3}))) == bytes_of(embedding(table, labels({1, 3}))));
@@ -442,7 +432,7 @@ TEST_CASE("tensors that the function uses without being given them are read wher
 
 TEST_CASE("memory of a frozen chain does not grow with its length, and stays below eager's peak") {
   const NoGrad no_grad;
-  const Tensor x = random({2, 16, 16, 8}, 1);
+  const Tensor x = normal_tensor({2, 16, 16, 8}, 1);
   const auto planned = [&](int64_t layers) {
     nn::Sequential net;
     for (int64_t i = 0; i < layers; ++i) {
@@ -459,7 +449,7 @@ TEST_CASE("memory of a frozen chain does not grow with its length, and stays bel
   CHECK(planned(40) == 2 * picture);
 
   nn::Sequential net(nn::Linear(256, 256), nn::ReLU(), nn::Linear(256, 256), nn::ReLU(), nn::Linear(256, 2));
-  const Tensor rows = random({512, 256}, 2), truth = some_labels(512, 2, 0);
+  const Tensor rows = normal_tensor({512, 256}, 2), truth = cycling_labels(512, 2, 0);
   const auto body = [&](const Tensors& in) {
     const Tensor loss = cross_entropy(net(in[0]), in[1]);
     loss.backward();

@@ -33,22 +33,11 @@ namespace {
 
 using namespace tl;
 using tl_test::bytes_of;
+using tl_test::cycling_labels;
 using tl_test::labels;
+using tl_test::normal_tensor;
 using Tensors = std::vector<Tensor>;
 using Bytes = std::map<std::string, std::string>;
-
-Tensor random(const Shape& shape, uint64_t seed = 1, DType dtype = DType::f32) {
-  Generator generator(seed);
-  Tensor out = Tensor::empty(shape, dtype);
-  nn::normal_(out, 0, 1, generator);
-  return out;
-}
-
-Tensor some_labels(int64_t count, int64_t classes, int64_t step) {
-  std::vector<int32_t> out;
-  for (int64_t i = 0; i < count; ++i) out.push_back(static_cast<int32_t>((i * 7 + step) % classes));
-  return labels(out);
-}
 
 /// A block with all that has state or randomness, whose input goes two ways. It counts its runs, and fails when told.
 struct Block : nn::Module {
@@ -157,7 +146,7 @@ Trained train(nn::Module& net, const Shape& x_shape, int64_t classes, Way way, i
   };
   Capture capture{Capture::Function(body)};
   for (int step = 0; step < steps; ++step) {
-    const Tensors in{random(x_shape, static_cast<uint64_t>(step)), some_labels(x_shape[0], classes, step)};
+    const Tensors in{normal_tensor(x_shape, static_cast<uint64_t>(step)), cycling_labels(x_shape[0], classes, step)};
     reset_peak_bytes();
     const int64_t before = memory_stats().live_bytes;
     const Tensor loss = (way.captured ? capture.run(in) : body(in))[0];
@@ -201,8 +190,8 @@ Make making(int64_t classes) {
 /// A net of one seed, and a loss of it.
 struct Ready {
   Net net;
-  Tensor x = random({6, 5});
-  Tensor loss() { return cross_entropy(net(x), some_labels(6, 3, 0)); }
+  Tensor x = normal_tensor({6, 5});
+  Tensor loss() { return cross_entropy(net(x), cycling_labels(6, 3, 0)); }
   explicit Ready(bool recomputed, int64_t count = 3) : net((manual_seed(1), count)) {
     if (!recomputed) return;
     for (int64_t i = 0; i < count; ++i) net.blocks[static_cast<size_t>(i)].set_recomputed(true);
@@ -292,7 +281,7 @@ TEST_CASE("the second run has the precision of the first") {
     Tensor loss;
     {
       const PrecisionScope half(Precision::bf16);
-      loss = sum(block(random({4, 8})));
+      loss = sum(block(normal_tensor({4, 8})));
     }
     loss.backward();
     bytes[recomputed] = bytes_of(block.layer.weight.value().grad());
@@ -329,7 +318,7 @@ TEST_CASE("where nothing learns nothing is run again or kept") {
   CHECK(ready.net.blocks[2].runs == 2);
 
   Block& frozen = ready.net.blocks[0];
-  const Tensor x = random({6, 8});
+  const Tensor x = normal_tensor({6, 8});
   const int64_t before = memory_stats().live_bytes;
   const Tensor y = frozen(x);
   CHECK(!y.requires_grad());
@@ -356,7 +345,7 @@ TEST_CASE("inputs that others use as well, shared blocks and several backward pa
     manual_seed(1);
     Block block;
     block.set_recomputed(recomputed);
-    Tensor x = random({5, 8}).set_requires_grad();
+    Tensor x = normal_tensor({5, 8}).set_requires_grad();
     for (int pass = 0; pass < 2; ++pass) {
       const Tensor y = x * 0.7;
       const Tensor z = block(block(y) + y) * sigmoid(y) + block(x);
@@ -397,7 +386,7 @@ TEST_CASE("gradients of a recomputed module pass the gradient check") {
   } block;
   block.to(DType::f64);
   block.set_recomputed(true);
-  const std::vector<Tensor> inputs{random({4, 3}, 2, DType::f64).set_requires_grad(), block.first.weight,
+  const std::vector<Tensor> inputs{normal_tensor({4, 3}, 2, DType::f64).set_requires_grad(), block.first.weight,
                                    block.norm.bias, block.second.weight};
   const GradcheckResult result = gradcheck([&](const std::vector<Tensor>& in) { return block(in[0]); }, inputs);
   CHECK_MESSAGE(result.passed, result.message);
@@ -469,7 +458,7 @@ TEST_CASE("what changed between forward and backward is refused, not computed wi
     Tensor forward(const Tensor& x) override { return concat(Tensors(static_cast<size_t>(width--), layer(x)), 1); }
   } fickle;
   fickle.set_recomputed(true);
-  const Tensor loss = sum(fickle(random({3, 4})));
+  const Tensor loss = sum(fickle(normal_tensor({3, 4})));
   CHECK_THROWS_WITH_AS(loss.backward(), doctest::Contains("does not repeat itself: it gave [3, 4] in forward"),
                        UsageError);
 }
@@ -492,12 +481,12 @@ TEST_CASE("a flag stays with a module that is moved, and a result that is the in
   block.set_recomputed(true);
   Block moved(std::move(block));
   CHECK(moved.recomputed());
-  sum(moved(random({3, 8}))).backward();
+  sum(moved(normal_tensor({3, 8}))).backward();
   CHECK(moved.runs == 2);
 
   nn::Identity identity;
   identity.set_recomputed(true);
-  Tensor x = random({3}).set_requires_grad();
+  Tensor x = normal_tensor({3}).set_requires_grad();
   const Tensor y = x * 2.0;
   CHECK(identity(x).is(x));
   CHECK(identity(y).is(y));
@@ -538,7 +527,7 @@ TEST_CASE("a second run has the kernels of the first, and shows nothing to obser
       if (recomputed) nn::recompute_blocks(net);
       const auto count = [&](nn::Module&, const Tensor&) { ++seen[recomputed]; };
       std::optional<nn::Observe> observe(count);  // under which chains run layer by layer
-      const Tensor loss = cross_entropy(net(random({2, 32, 32, 3})), some_labels(2, 3, 0));
+      const Tensor loss = cross_entropy(net(normal_tensor({2, 32, 32, 3})), cycling_labels(2, 3, 0));
       if (!observed_backward) observe.reset();
       loss.backward();
       gradients[recomputed] = gradients_of(net);

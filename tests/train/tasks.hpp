@@ -7,6 +7,7 @@
 #include "tl/data/loader.hpp"
 #include "tl/io/state_dict.hpp"
 #include "tl/nn/conv.hpp"
+#include "tl/nn/init.hpp"
 #include "tl/nn/layers.hpp"
 #include "tl/nn/linear.hpp"
 #include "tl/nn/norm.hpp"
@@ -107,6 +108,21 @@ inline tl::Tensor table(int64_t rows, int64_t width) {
 inline tl::Tensor labels(std::vector<int32_t> values) {
   const auto count = static_cast<int64_t>(values.size());
   return tl::Tensor::from(values, {count});
+}
+
+/// Normal numbers, mean 0 and deviation 1.
+inline tl::Tensor normal_tensor(const tl::Shape& shape, uint64_t seed = 1, tl::DType dtype = tl::DType::f32) {
+  tl::Generator generator(seed);
+  tl::Tensor out = tl::Tensor::empty(shape, dtype);
+  tl::nn::normal_(out, 0, 1, generator);
+  return out;
+}
+
+/// Labels in which all classes take turns, beginning at another one with each step.
+inline tl::Tensor cycling_labels(int64_t count, int64_t classes, int64_t step) {
+  std::vector<int32_t> out;
+  for (int64_t i = 0; i < count; ++i) out.push_back(static_cast<int32_t>((i * 7 + step) % classes));
+  return labels(out);
 }
 
 }  // namespace tl_test
